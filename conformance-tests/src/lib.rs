@@ -1,0 +1,1 @@
+//! The conformance tests of towpath, for any backend.

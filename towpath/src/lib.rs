@@ -1,0 +1,1 @@
+//! One honest message queue contract, any cloud, chosen by a URL.

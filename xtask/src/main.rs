@@ -1,0 +1,2 @@
+//! Developer tasks of the towpath workspace.
+fn main() {}

@@ -1,0 +1,565 @@
+//! The leases of live deliveries: kept alive, and told when they are lost.
+//!
+//! Messages that are received together share a [`Group`], so that a batch costs one allocation and
+//! one entry in the registry. The keeper task wakes at about half of a lease and extends what is
+//! still held.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use slab::Slab;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared,
+    settle::{self, Operation},
+};
+use crate::{
+    Delivery, Error, ErrorKind, Lease, Result,
+    driver::{self, Receipt, Received},
+};
+
+/// The phases of a lease, in the low bits of [`Entry::state`].
+mod phase {
+    /// Held by a delivery.
+    pub(super) const HELD: u8 = 0;
+    /// An ack is under way; the lease is still kept.
+    pub(super) const ACKING: u8 = 1;
+    /// A nack is under way; the lease must not be extended any more.
+    pub(super) const NACKING: u8 = 2;
+    /// Settled, or given up.
+    pub(super) const DONE: u8 = 3;
+    /// Gone.
+    pub(super) const LOST: u8 = 4;
+    /// The mask of the phase.
+    pub(super) const MASK: u8 = 0x0f;
+    /// Set while an extension is under way.
+    pub(super) const EXTENDING: u8 = 0x80;
+}
+
+/// The leases of messages that were received together.
+pub(crate) struct Group {
+    shared: Arc<Shared>,
+    slot: usize,
+    entries: Box<[Entry]>,
+    /// When the next extension is due, in nanoseconds of the registry's clock.
+    heartbeat: AtomicU64,
+    /// When no more extensions are made.
+    last: u64,
+    changed: Notify,
+}
+
+struct Entry {
+    receipt: Receipt,
+    state: AtomicU8,
+    /// When the lease runs out, in nanoseconds of the registry's clock.
+    until: AtomicU64,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.shared.leases.groups().try_remove(self.slot);
+    }
+}
+
+/// All groups of a consumer.
+pub(crate) struct Registry {
+    epoch: Instant,
+    groups: Mutex<Slab<Weak<Group>>>,
+    /// When the keeper wakes next; `u64::MAX` while it does not know of a lease.
+    next_wake: AtomicU64,
+    wake: Notify,
+}
+
+impl Registry {
+    pub(super) fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            groups: Mutex::new(Slab::new()),
+            next_wake: AtomicU64::new(u64::MAX),
+            wake: Notify::new(),
+        }
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Slab<Weak<Group>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        nanos(self.epoch.elapsed())
+    }
+
+    fn instant(&self, at: u64) -> Instant {
+        let far = Duration::from_secs(86_400 * 365);
+        self.epoch + Duration::from_nanos(at).min(far)
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Makes deliveries of what was received just now.
+pub(super) fn register(shared: &Arc<Shared>, received: Vec<Received>) -> Vec<Delivery> {
+    if received.is_empty() {
+        return Vec::new();
+    }
+    let registry = &shared.leases;
+    let now = registry.now();
+    let last = now.saturating_add(nanos(shared.max_hold()));
+    let (first_end, heartbeat) = match shared.lease_duration() {
+        Some(duration) => {
+            let end = now.saturating_add(nanos(duration)).min(last);
+            (end, now.saturating_add(nanos(duration) / 2))
+        }
+        None => (last, u64::MAX),
+    };
+    let mut envelopes = Vec::with_capacity(received.len());
+    let mut entries = Vec::with_capacity(received.len());
+    for Received { envelope, receipt } in received {
+        envelopes.push(envelope);
+        entries.push(Entry {
+            receipt,
+            state: AtomicU8::new(phase::HELD),
+            until: AtomicU64::new(first_end),
+        });
+    }
+    let group = Arc::new_cyclic(|group: &Weak<Group>| Group {
+        slot: registry.groups().insert(group.clone()),
+        shared: shared.clone(),
+        entries: entries.into_boxed_slice(),
+        heartbeat: AtomicU64::new(heartbeat),
+        last,
+        changed: Notify::new(),
+    });
+    if first_end.min(heartbeat) < registry.next_wake.load(Ordering::Acquire) {
+        registry.wake.notify_one();
+    }
+    envelopes
+        .into_iter()
+        .enumerate()
+        .map(|(index, envelope)| {
+            Delivery::new(
+                envelope,
+                LeaseRef {
+                    group: group.clone(),
+                    index,
+                },
+            )
+        })
+        .collect()
+}
+
+/// The lease of one delivery. Dropping it while it is held releases the message.
+pub(crate) struct LeaseRef {
+    group: Arc<Group>,
+    index: usize,
+}
+
+impl LeaseRef {
+    fn entry(&self) -> &Entry {
+        &self.group.entries[self.index]
+    }
+
+    pub(crate) fn consumer(&self) -> &Arc<Shared> {
+        &self.group.shared
+    }
+
+    pub(crate) fn receipt(&self) -> &Receipt {
+        &self.entry().receipt
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.entry().phase() == phase::LOST
+            || self.group.shared.leases.now() >= self.entry().until.load(Ordering::Acquire)
+    }
+
+    /// When the lease runs out unless it is extended.
+    pub(crate) fn until(&self) -> Instant {
+        self.group
+            .shared
+            .leases
+            .instant(self.entry().until.load(Ordering::Acquire))
+    }
+
+    pub(crate) async fn lost(&self) {
+        loop {
+            let changed = self.group.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the check, so that no change in between is missed.
+            changed.as_mut().enable();
+            if self.is_lost() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    pub(crate) fn abandon(self) {
+        self.entry().enter(phase::DONE, |_| true);
+    }
+
+    pub(crate) async fn settle(self, operation: Operation) -> Result<(), (Error, Option<Self>)> {
+        settle_batch(vec![self], operation)
+            .await
+            .pop()
+            .unwrap_or(Ok(()))
+    }
+
+    /// Marks that a settlement is under way, at `now` of the registry's clock.
+    pub(crate) fn begin(&self, operation: Operation, now: u64) -> Result<()> {
+        let entry = self.entry();
+        let is_over = now >= entry.until.load(Ordering::Acquire);
+        let next = match (is_over, operation) {
+            (true, _) => phase::LOST,
+            (false, Operation::Ack) => phase::ACKING,
+            (false, Operation::Nack(_)) => phase::NACKING,
+        };
+        if entry.enter(next, |now| now == phase::HELD) && !is_over {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::LeaseLost,
+            "the lease ran out before the message was settled; another consumer may have it",
+        )
+        .with_operation(operation.name()))
+    }
+
+    /// Waits until no extension is under way, so that a nack is not undone by one.
+    pub(crate) async fn not_extending(&self) {
+        loop {
+            let changed = self.group.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.entry().state.load(Ordering::Acquire) & phase::EXTENDING == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The time by the registry's clock.
+    pub(crate) fn now(&self) -> u64 {
+        self.group.shared.leases.now()
+    }
+
+    /// Notes how the settlement ended: settled or lost for good, or held as before.
+    pub(crate) fn end(&self, result: &Result<()>) {
+        let next = match result {
+            Ok(()) => phase::DONE,
+            Err(error) if error.kind() == ErrorKind::LeaseLost => phase::LOST,
+            Err(_) => phase::HELD,
+        };
+        self.entry().enter(next, |_| true);
+    }
+}
+
+impl Drop for LeaseRef {
+    fn drop(&mut self) {
+        if self.entry().enter(phase::NACKING, |now| now == phase::HELD) && !self.is_lost() {
+            let lease = Self {
+                group: self.group.clone(),
+                index: self.index,
+            };
+            settle::release(&self.group.shared.settler, lease);
+        }
+    }
+}
+
+impl Entry {
+    fn phase(&self) -> u8 {
+        self.state.load(Ordering::Acquire) & phase::MASK
+    }
+
+    /// Moves to `next` when `from` agrees with the present phase; keeps the extension mark.
+    fn enter(&self, next: u8, from: impl Fn(u8) -> bool) -> bool {
+        self.state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+                from(state & phase::MASK).then_some(state & !phase::MASK | next)
+            })
+            .is_ok()
+    }
+}
+
+/// Settles leases of one consumer: the result at `i` is the fate of `leases[i]`, with the lease
+/// where it is still held.
+pub(super) async fn settle_batch(
+    leases: Vec<LeaseRef>,
+    operation: Operation,
+) -> Vec<Result<(), (Error, Option<LeaseRef>)>> {
+    let Some(first) = leases.first() else {
+        return Vec::new();
+    };
+    let shared = first.consumer().clone();
+    if shared.capabilities().gather {
+        // Handed over all at once, so that dropping this future does not stop them.
+        let waiting: Vec<_> = leases
+            .into_iter()
+            .map(|lease| settle::submit(lease, operation))
+            .collect();
+        let mut results = Vec::with_capacity(waiting.len());
+        for fate in waiting {
+            results.push(fate.await);
+        }
+        results
+    } else {
+        settle::directly(&*shared.driver, leases, operation).await
+    }
+}
+
+/// Extends leases at about half of their time, and tells of those that are lost. Ends when the
+/// consumer and all its deliveries are gone.
+pub(super) async fn keep(
+    registry: Arc<Registry>,
+    driver: Arc<dyn driver::Consumer>,
+    stop: CancellationToken,
+) {
+    loop {
+        let next = registry.next_due();
+        let sleeping = async {
+            match next {
+                Some(at) => sleep_until(registry.instant(at)).await,
+                None => std::future::pending().await,
+            }
+        };
+        // All branches only wait; nothing is lost when one of them is dropped.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = registry.wake.notified() => continue,
+            () = sleeping => {}
+        }
+        let due = registry.due();
+        if !due.is_empty() {
+            extend(&registry, &*driver, due).await;
+        }
+    }
+}
+
+impl Registry {
+    fn live(&self) -> Vec<Arc<Group>> {
+        self.groups()
+            .iter()
+            .filter_map(|(_, group)| group.upgrade())
+            .collect()
+    }
+
+    /// When something is to be done next; `None` when there are no leases.
+    fn next_due(&self) -> Option<u64> {
+        // Set first: a group that comes during the scan then wakes the keeper again.
+        self.next_wake.store(u64::MAX, Ordering::Release);
+        let groups = self.live();
+        let next = groups
+            .iter()
+            .flat_map(|group| {
+                group
+                    .entries
+                    .iter()
+                    .filter_map(|entry| group.next_due(entry))
+            })
+            .min();
+        if let Some(next) = next {
+            self.next_wake.store(next, Ordering::Release);
+        }
+        next
+    }
+
+    /// Marks what ran out, and returns what is to be extended.
+    fn due(&self) -> Vec<Due> {
+        let now = self.now();
+        let mut due = Vec::new();
+        for group in self.live() {
+            let mut is_changed = false;
+            let is_beat = now >= group.heartbeat.load(Ordering::Acquire);
+            for (index, entry) in group.entries.iter().enumerate() {
+                let phase = entry.phase();
+                if phase != phase::HELD && phase != phase::ACKING {
+                    continue;
+                }
+                if now >= entry.until.load(Ordering::Acquire) {
+                    is_changed |= entry.enter(phase::LOST, |now| now == phase::HELD);
+                } else if is_beat && now < group.last {
+                    let marked = entry.state.compare_exchange(
+                        phase,
+                        phase | phase::EXTENDING,
+                        Ordering::AcqRel,
+                        Ordering::Acquire,
+                    );
+                    if marked.is_ok() {
+                        due.push(Due {
+                            group: group.clone(),
+                            index,
+                        });
+                    }
+                }
+            }
+            if is_changed {
+                tracing::warn!(
+                    queue = group.shared.queue_name(),
+                    "a lease ran out while its message was being handled"
+                );
+                group.changed.notify_waiters();
+            }
+        }
+        due
+    }
+}
+
+impl Group {
+    fn next_due(&self, entry: &Entry) -> Option<u64> {
+        let phase = entry.phase();
+        let until = entry.until.load(Ordering::Acquire);
+        match phase {
+            phase::HELD => {
+                let heartbeat = self.heartbeat.load(Ordering::Acquire);
+                Some(if heartbeat < self.last {
+                    heartbeat.min(until)
+                } else {
+                    until
+                })
+            }
+            phase::ACKING => {
+                Some(self.heartbeat.load(Ordering::Acquire)).filter(|at| *at < self.last)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A lease whose extension is under way. Dropping it ends the extension.
+struct Due {
+    group: Arc<Group>,
+    index: usize,
+}
+
+impl Due {
+    fn entry(&self) -> &Entry {
+        &self.group.entries[self.index]
+    }
+}
+
+impl Drop for Due {
+    fn drop(&mut self) {
+        self.entry()
+            .state
+            .fetch_and(!phase::EXTENDING, Ordering::AcqRel);
+        self.group.changed.notify_waiters();
+    }
+}
+
+async fn extend(registry: &Registry, driver: &dyn driver::Consumer, due: Vec<Due>) {
+    let capabilities = driver.capabilities();
+    let Lease::Extended {
+        duration, range, ..
+    } = &capabilities.lease
+    else {
+        return;
+    };
+    let now = registry.now();
+    let mut due = due;
+    let mut calls = Vec::new();
+    while !due.is_empty() {
+        let rest = due.split_off(due.len().min(capabilities.limits.settle_batch.max(1)));
+        let batch = std::mem::replace(&mut due, rest);
+        let left = batch
+            .iter()
+            .map(|due| due.group.last.saturating_sub(now))
+            .min()
+            .unwrap_or(0);
+        let lease = Duration::from_nanos(left)
+            .min(*duration)
+            .max(*range.start());
+        calls.push(extend_batch(registry, driver, batch, lease));
+    }
+    futures::future::join_all(calls).await;
+}
+
+/// One call. It is given up when the first of the leases runs out.
+async fn extend_batch(
+    registry: &Registry,
+    driver: &dyn driver::Consumer,
+    batch: Vec<Due>,
+    lease: Duration,
+) {
+    let receipts: Vec<Receipt> = batch
+        .iter()
+        .map(|due| due.entry().receipt.clone())
+        .collect();
+    let begun = registry.now();
+    let first_end = batch
+        .iter()
+        .map(|due| due.entry().until.load(Ordering::Acquire))
+        .min()
+        .unwrap_or(begun);
+    let results =
+        match timeout_at(registry.instant(first_end), driver.extend(&receipts, lease)).await {
+            Ok(results) => results,
+            Err(_) => vec![
+                Err(
+                    Error::new(ErrorKind::Timeout, "no answer before the lease ran out")
+                        .with_operation("extend")
+                );
+                batch.len()
+            ],
+        };
+    // Successes first: they set the group's next extension, and a failure then brings it forward.
+    let mut fates: Vec<(Due, Option<Result<()>>)> = batch
+        .into_iter()
+        .zip(results.into_iter().map(Some).chain(std::iter::repeat(None)))
+        .collect();
+    fates.sort_by_key(|(_, fate)| !matches!(fate, Some(Ok(()))));
+    for (due, fate) in fates {
+        match fate {
+            Some(Ok(())) => {
+                // Counted from before the call, so that we never believe in a lease for longer
+                // than the broker does.
+                let entry = due.entry();
+                entry
+                    .until
+                    .store(begun.saturating_add(nanos(lease)), Ordering::Release);
+                due.group
+                    .heartbeat
+                    .store(begun.saturating_add(nanos(lease) / 2), Ordering::Release);
+            }
+            Some(Err(error)) if is_final(&error) => {
+                if due.entry().enter(phase::LOST, |now| now == phase::HELD) {
+                    tracing::warn!(%error, queue = due.group.shared.queue_name(), "a lease is lost");
+                }
+            }
+            fate => {
+                let error = fate.and_then(Result::err);
+                tracing::warn!(
+                    error = error.map(tracing::field::display),
+                    queue = due.group.shared.queue_name(),
+                    "a lease could not be extended; it is tried again"
+                );
+                retry_soon(registry, &due);
+            }
+        }
+    }
+}
+
+fn is_final(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::NotFound)
+}
+
+/// Tries again after a quarter of what is left.
+fn retry_soon(registry: &Registry, due: &Due) {
+    let now = registry.now();
+    let left = due
+        .entry()
+        .until
+        .load(Ordering::Acquire)
+        .saturating_sub(now);
+    due.group
+        .heartbeat
+        .store(now + (left / 4).max(1_000_000), Ordering::Release);
+}

@@ -1,0 +1,394 @@
+//! Receiving in a task of its own, so that a caller's dropped future never drops a request.
+//!
+//! The task asks for as many messages as callers wait for, plus what may be fetched ahead. What
+//! arrives for a caller that went away stays in the buffer, leased, for the next one, and is
+//! released when nobody asks for a while.
+
+use std::{
+    collections::VecDeque,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use slab::Slab;
+use tokio::{
+    sync::Notify,
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Shared, until};
+use crate::{Delivery, Error, ErrorKind, Result, backoff::Backoff, producer::closed};
+
+/// The most bytes that are fetched ahead of demand.
+const PREFETCH_BYTES: usize = 32 * 1_024 * 1_024;
+/// How many requests are under way at once when there is much to do.
+const POLLS: usize = 8;
+/// How long a stopping pump waits for requests under way.
+const GRACE: Duration = Duration::from_secs(2);
+/// After how long without a caller prefetched messages are released, where the lease is unknown.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// The caller's end. Dropping it stops the task and releases what is buffered.
+pub(super) struct Pump {
+    state: Arc<State>,
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct State {
+    inner: Mutex<Inner>,
+    demand: Notify,
+    arrival: Notify,
+}
+
+struct Inner {
+    buffer: VecDeque<Delivery>,
+    bytes: usize,
+    waiting: Slab<Waiting>,
+    last_demand: Instant,
+    error: Option<Error>,
+    /// How many requests were started, and the latest start among those that are answered.
+    started: u64,
+    answered: u64,
+    in_flight: usize,
+    is_stopped: bool,
+}
+
+struct Waiting {
+    want: usize,
+    deadline: Option<Instant>,
+}
+
+impl Pump {
+    pub(super) fn start(shared: &Arc<Shared>) -> Self {
+        let state = Arc::new(State {
+            inner: Mutex::new(Inner {
+                buffer: VecDeque::new(),
+                bytes: 0,
+                waiting: Slab::new(),
+                last_demand: Instant::now(),
+                error: None,
+                started: 0,
+                answered: 0,
+                in_flight: 0,
+                is_stopped: false,
+            }),
+            demand: Notify::new(),
+            arrival: Notify::new(),
+        });
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(shared.clone(), state.clone(), stop.clone()));
+        Self {
+            state,
+            stop,
+            task: Mutex::new(Some(task)),
+        }
+    }
+
+    pub(super) async fn receive(&self, max: NonZeroUsize, wait: Duration) -> Result<Vec<Delivery>> {
+        let deadline = Instant::now().checked_add(wait);
+        let demand = Demand::new(&self.state, max.get(), deadline);
+        loop {
+            let arrival = self.state.arrival.notified();
+            tokio::pin!(arrival);
+            // Registered before the check, so that no arrival in between is missed.
+            arrival.as_mut().enable();
+            if let Some(result) = self.state.lock().take(max.get(), &demand) {
+                return result;
+            }
+            let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            // Past the deadline we still wait for the answer of a request made for us.
+            let limit = if is_over { None } else { deadline };
+            until(limit, arrival).await;
+        }
+    }
+
+    /// Stops receiving and releases what is buffered.
+    pub(super) async fn stop(&self) {
+        self.stop.cancel();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl State {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A caller that waits. Dropping it withdraws the demand.
+struct Demand<'a> {
+    state: &'a State,
+    key: usize,
+    /// How many requests were started before.
+    seen: u64,
+    is_early: bool,
+    deadline: Option<Instant>,
+}
+
+impl<'a> Demand<'a> {
+    fn new(state: &'a State, want: usize, deadline: Option<Instant>) -> Self {
+        let mut inner = state.lock();
+        inner.last_demand = Instant::now();
+        let key = inner.waiting.insert(Waiting { want, deadline });
+        let demand = Self {
+            state,
+            key,
+            seen: inner.started,
+            is_early: inner.in_flight > 0,
+            deadline,
+        };
+        drop(inner);
+        state.demand.notify_one();
+        demand
+    }
+}
+
+impl Drop for Demand<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.state.lock();
+        inner.last_demand = Instant::now();
+        inner.waiting.remove(self.key);
+        let is_left = !inner.buffer.is_empty();
+        drop(inner);
+        if is_left {
+            // Another caller may take what this one left.
+            self.state.arrival.notify_waiters();
+        }
+        self.state.demand.notify_one();
+    }
+}
+
+impl Inner {
+    /// What a caller gets now; `None` is to go on waiting.
+    fn take(&mut self, max: usize, demand: &Demand<'_>) -> Option<Result<Vec<Delivery>>> {
+        while let Some(first) = self.buffer.front() {
+            if first.is_lease_lost() {
+                self.drop_front();
+                continue;
+            }
+            let n = max.min(self.buffer.len());
+            let taken: Vec<_> = self
+                .buffer
+                .drain(..n)
+                .filter(|delivery| !delivery.is_lease_lost())
+                .collect();
+            self.bytes -= taken
+                .iter()
+                .map(|delivery| delivery.body().len())
+                .sum::<usize>()
+                .min(self.bytes);
+            return Some(Ok(taken));
+        }
+        if self.is_stopped {
+            return Some(Err(closed("receive")));
+        }
+        if let Some(error) = self.error.take() {
+            return Some(Err(error));
+        }
+        let is_over = demand
+            .deadline
+            .is_some_and(|deadline| Instant::now() >= deadline);
+        // A request under way since before waits at the broker and would have told by now.
+        let is_asked = self.answered > demand.seen || (demand.is_early && self.in_flight > 0);
+        (is_over && is_asked).then(|| Ok(Vec::new()))
+    }
+
+    fn drop_front(&mut self) {
+        if let Some(delivery) = self.buffer.pop_front() {
+            self.bytes = self.bytes.saturating_sub(delivery.body().len());
+        }
+    }
+
+    /// The size and the wait of the next request, when one is wanted.
+    fn next_poll(
+        &mut self,
+        shared: &Shared,
+        requested: usize,
+        allowed: usize,
+        idle: Duration,
+    ) -> Option<(NonZeroUsize, Duration)> {
+        let now = Instant::now();
+        if self.waiting.is_empty() && now >= self.last_demand + idle {
+            return None;
+        }
+        let wanted: usize = self.waiting.iter().map(|(_, waiting)| waiting.want).sum();
+        let ahead = if self.bytes < PREFETCH_BYTES {
+            shared.options.prefetch
+        } else {
+            0
+        };
+        let missing = wanted
+            .saturating_add(ahead)
+            .saturating_sub(self.buffer.len() + requested);
+        let size = NonZeroUsize::new(missing.min(shared.capabilities().limits.receive_batch))?;
+        if self.in_flight >= allowed {
+            return None;
+        }
+        let longest = self
+            .waiting
+            .iter()
+            .map(|(_, waiting)| {
+                waiting
+                    .deadline
+                    .map_or(Duration::MAX, |at| at.saturating_duration_since(now))
+            })
+            .max();
+        let wait = longest
+            .unwrap_or(shared.options.wait)
+            .min(shared.options.wait);
+        self.started += 1;
+        self.in_flight += 1;
+        Some((size, wait))
+    }
+}
+
+struct Answer {
+    size: usize,
+    start: u64,
+    result: Result<Vec<Delivery>>,
+}
+
+async fn run(shared: Arc<Shared>, state: Arc<State>, stop: CancellationToken) {
+    let idle = shared.lease_duration().unwrap_or(IDLE);
+    let mut polls: JoinSet<Answer> = JoinSet::new();
+    let mut requested = 0;
+    let mut allowed = 1;
+    let mut backoff = Backoff::new();
+    let mut healing_until: Option<Instant> = None;
+    loop {
+        while healing_until.is_none() {
+            let mut inner = state.lock();
+            let Some((size, wait)) = inner.next_poll(&shared, requested, allowed, idle) else {
+                break;
+            };
+            let start = inner.started;
+            drop(inner);
+            requested += size.get();
+            let shared = shared.clone();
+            polls.spawn(async move {
+                let result = shared.call_receive(size, wait).await;
+                let result = result.map(|received| shared.admit(received));
+                Answer {
+                    size: size.get(),
+                    start,
+                    result,
+                }
+            });
+        }
+        let (idle_at, has_buffer) = {
+            let inner = state.lock();
+            (
+                inner.last_demand + idle,
+                !inner.buffer.is_empty() && inner.waiting.is_empty(),
+            )
+        };
+        // Every branch only waits for an event; nothing is lost when one is dropped.
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(joined) = polls.join_next(), if !polls.is_empty() => {
+                let answer = joined.unwrap_or_else(|error| Answer {
+                    size: 0,
+                    start: 0,
+                    result: Err(Error::new(ErrorKind::Unknown, "the driver's receive panicked")
+                        .with_source(error)),
+                });
+                requested -= answer.size.min(requested);
+                if polls.is_empty() {
+                    requested = 0;
+                }
+                match arrived(&state, answer) {
+                    Ok(is_full) => {
+                        allowed = if is_full { (allowed + 1).min(POLLS) } else { 1 };
+                        backoff = Backoff::new();
+                    }
+                    Err(error) => {
+                        let delay = backoff.next(&error);
+                        tracing::warn!(%error, ?delay, queue = shared.queue_name(), "receiving failed; it is tried again");
+                        allowed = 1;
+                        healing_until = Some(Instant::now() + delay);
+                    }
+                }
+            }
+            () = state.demand.notified() => {}
+            () = sleep_until(healing_until.unwrap_or(idle_at)), if healing_until.is_some() => {
+                healing_until = None;
+            }
+            () = sleep_until(idle_at), if has_buffer => release_idle(&state, idle),
+        }
+    }
+    // Requests under way may still bring messages: they are released as they come.
+    let drain = async { while polls.join_next().await.is_some() {} };
+    if timeout(GRACE, drain).await.is_err() {
+        tracing::debug!(
+            queue = shared.queue_name(),
+            "requests are still under way; their messages are released as they come"
+        );
+        polls.detach_all();
+    }
+    let buffered = {
+        let mut inner = state.lock();
+        inner.is_stopped = true;
+        inner.bytes = 0;
+        std::mem::take(&mut inner.buffer)
+    };
+    drop(buffered);
+    state.arrival.notify_waiters();
+}
+
+/// Buffers what arrived; returns whether the request was answered in full.
+fn arrived(state: &State, answer: Answer) -> Result<bool> {
+    let mut inner = state.lock();
+    inner.in_flight = inner.in_flight.saturating_sub(1);
+    inner.answered = inner.answered.max(answer.start);
+    let outcome = match answer.result {
+        Ok(deliveries) => {
+            let is_full = deliveries.len() >= answer.size;
+            inner.bytes += deliveries
+                .iter()
+                .map(|delivery| delivery.body().len())
+                .sum::<usize>();
+            inner.buffer.extend(deliveries);
+            inner.error = None;
+            Ok(is_full)
+        }
+        Err(error) => {
+            if !inner.waiting.is_empty() {
+                inner.error = Some(error.clone());
+            }
+            Err(error)
+        }
+    };
+    drop(inner);
+    state.arrival.notify_waiters();
+    outcome
+}
+
+/// Releases what is buffered when nobody has asked for a while.
+fn release_idle(state: &State, idle: Duration) {
+    let released = {
+        let mut inner = state.lock();
+        if !inner.waiting.is_empty() || Instant::now() < inner.last_demand + idle {
+            return;
+        }
+        inner.bytes = 0;
+        std::mem::take(&mut inner.buffer)
+    };
+    drop(released);
+}

@@ -1,0 +1,302 @@
+//! Acks and nacks: gathered into batches where requests cost, retried while the lease holds.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::lease::LeaseRef;
+use crate::{
+    Error, ErrorKind, Result,
+    backoff::Backoff,
+    driver::{self, Receipt},
+    producer::closed,
+};
+
+/// How many settlement requests are under way at once.
+const REQUESTS: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Operation {
+    Ack,
+    Nack(Duration),
+}
+
+impl Operation {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ack => "ack",
+            Self::Nack(_) => "nack",
+        }
+    }
+
+    async fn call(self, driver: &dyn driver::Consumer, receipts: &[Receipt]) -> Vec<Result<()>> {
+        match self {
+            Self::Ack => driver.ack(receipts).await,
+            Self::Nack(delay) => driver.nack(receipts, delay).await,
+        }
+    }
+}
+
+/// What the settler task is asked to do.
+pub(crate) enum Command {
+    Settle(Pending),
+    Flush(oneshot::Sender<()>),
+}
+
+/// A settlement that was begun.
+pub(crate) struct Pending {
+    lease: LeaseRef,
+    operation: Operation,
+    done: Option<oneshot::Sender<Fate>>,
+}
+
+type Fate = Result<(), (Error, Option<LeaseRef>)>;
+
+/// Hands a settlement to the settler task at once; the future returns its fate.
+pub(super) fn submit(lease: LeaseRef, operation: Operation) -> impl Future<Output = Fate> {
+    let (done, fate) = oneshot::channel();
+    let settler = lease.consumer().settler.clone();
+    let pending = Pending {
+        lease,
+        operation,
+        done: Some(done),
+    };
+    let sent = settler.send(Command::Settle(pending));
+    async move {
+        if sent.is_err() {
+            return Err((closed(operation.name()), None));
+        }
+        fate.await
+            .unwrap_or_else(|_| Err((closed(operation.name()), None)))
+    }
+}
+
+/// Gives a message back whose delivery was dropped; its lease is marked already.
+pub(super) fn release(settler: &mpsc::UnboundedSender<Command>, lease: LeaseRef) {
+    tracing::debug!(
+        queue = lease.consumer().queue_name(),
+        "a delivery was dropped without an answer; its message is released"
+    );
+    let pending = Pending {
+        lease,
+        operation: Operation::Nack(Duration::ZERO),
+        done: None,
+    };
+    // When the runtime is gone, the message comes back at the end of its lease.
+    let _ = settler.send(Command::Settle(pending));
+}
+
+/// Waits until everything that was submitted is done.
+pub(super) async fn flush(settler: &mpsc::UnboundedSender<Command>) {
+    let (done, flushed) = oneshot::channel();
+    if settler.send(Command::Flush(done)).is_ok() {
+        let _ = flushed.await;
+    }
+}
+
+/// The settler task: gathers settlements by operation, for `linger` at most. Ends when the consumer
+/// and all its deliveries are gone, after it has settled what waits.
+pub(super) async fn run(
+    driver: Arc<dyn driver::Consumer>,
+    linger: Duration,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
+    let most = driver.capabilities().limits.settle_batch.clamp(1, 1_000);
+    let slots = Arc::new(Semaphore::new(REQUESTS));
+    let mut requests: JoinSet<()> = JoinSet::new();
+    let mut waiting: Vec<Pending> = Vec::new();
+    let mut is_open = true;
+    while is_open || !waiting.is_empty() {
+        let mut flush = None;
+        let mut deadline = Instant::now();
+        while is_open && waiting.len() < most {
+            let next = if waiting.is_empty() {
+                Ok(commands.recv().await)
+            } else {
+                // `recv` is cancel safe: nothing is lost when the time is up.
+                timeout_at(deadline_of(deadline, &waiting), commands.recv()).await
+            };
+            match next {
+                Ok(Some(Command::Settle(pending))) => {
+                    if waiting.is_empty() {
+                        deadline = Instant::now() + linger;
+                    }
+                    waiting.push(pending);
+                }
+                Ok(Some(Command::Flush(done))) => {
+                    flush = Some(done);
+                    break;
+                }
+                Ok(None) => is_open = false,
+                Err(_) => break,
+            }
+        }
+        while requests.try_join_next().is_some() {}
+        for (operation, batch) in by_operation(&mut waiting) {
+            let Ok(slot) = slots.clone().acquire_owned().await else {
+                return;
+            };
+            let driver = driver.clone();
+            requests.spawn(async move {
+                settle(&*driver, batch, operation).await;
+                drop(slot);
+            });
+        }
+        if let Some(done) = flush {
+            while requests.join_next().await.is_some() {}
+            let _ = done.send(());
+        }
+    }
+    while requests.join_next().await.is_some() {}
+}
+
+/// The linger, cut short where a lease would run out first.
+fn deadline_of(linger: Instant, waiting: &[Pending]) -> Instant {
+    let first_end = waiting.iter().map(|pending| pending.lease.until()).min();
+    first_end.map_or(linger, |end| linger.min(end))
+}
+
+fn by_operation(waiting: &mut Vec<Pending>) -> Vec<(Operation, Vec<Pending>)> {
+    let mut groups: std::collections::BTreeMap<Operation, Vec<Pending>> = Default::default();
+    for pending in waiting.drain(..) {
+        groups.entry(pending.operation).or_default().push(pending);
+    }
+    groups.into_iter().collect()
+}
+
+async fn settle(driver: &dyn driver::Consumer, batch: Vec<Pending>, operation: Operation) {
+    let (mut leases, mut waiting) = (Vec::new(), Vec::new());
+    for Pending { lease, done, .. } in batch {
+        // A released lease was marked when its delivery was dropped.
+        let begun = if done.is_some() {
+            lease.begin(operation, lease.now())
+        } else {
+            Ok(())
+        };
+        match begun {
+            Ok(()) => {
+                leases.push(lease);
+                waiting.push(done);
+            }
+            Err(error) => answer(done, Err((error, None))),
+        }
+    }
+    let results = call(driver, &leases, operation).await;
+    for ((lease, done), result) in leases.into_iter().zip(waiting).zip(results) {
+        if done.is_none() {
+            // Nobody is left to try again: the message comes back at the end of its lease.
+            if let Err(error) = &result
+                && error.kind() != ErrorKind::LeaseLost
+            {
+                tracing::warn!(%error, "a message could not be released; it comes back when its lease runs out");
+            }
+            lease.abandon();
+            continue;
+        }
+        answer(done, conclude(lease, result));
+    }
+}
+
+fn answer(done: Option<oneshot::Sender<Fate>>, fate: Fate) {
+    if let Some(done) = done {
+        // Where the caller went away with the delivery still held, dropping the fate releases it.
+        let _ = done.send(fate);
+    }
+}
+
+/// Settles by the caller's own future.
+pub(super) async fn directly(
+    driver: &dyn driver::Consumer,
+    leases: Vec<LeaseRef>,
+    operation: Operation,
+) -> Vec<Fate> {
+    let mut fates: Vec<Option<Fate>> = Vec::with_capacity(leases.len());
+    let mut begun = Vec::with_capacity(leases.len());
+    let now = leases.first().map_or(0, LeaseRef::now);
+    for lease in leases {
+        match lease.begin(operation, now) {
+            Ok(()) => {
+                begun.push(lease);
+                fates.push(None);
+            }
+            Err(error) => fates.push(Some(Err((error, None)))),
+        }
+    }
+    let results = call(driver, &begun, operation).await;
+    let mut concluded = begun
+        .into_iter()
+        .zip(results)
+        .map(|(lease, result)| conclude(lease, result));
+    fates
+        .into_iter()
+        .map(|fate| {
+            fate.or_else(|| concluded.next())
+                .unwrap_or_else(|| Err((closed(operation.name()), None)))
+        })
+        .collect()
+}
+
+fn conclude(lease: LeaseRef, result: Result<()>) -> Fate {
+    lease.end(&result);
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::LeaseLost => Err((error, None)),
+        Err(error) => Err((error, Some(lease))),
+    }
+}
+
+/// Calls the driver, and again for what failed and may succeed, while the leases hold.
+async fn call(
+    driver: &dyn driver::Consumer,
+    leases: &[LeaseRef],
+    operation: Operation,
+) -> Vec<Result<()>> {
+    if let Operation::Nack(_) = operation {
+        for lease in leases {
+            lease.not_extending().await;
+        }
+    }
+    let most = driver.capabilities().limits.settle_batch.max(1);
+    let mut results = Vec::with_capacity(leases.len());
+    for chunk in leases.chunks(most) {
+        let receipts: Vec<Receipt> = chunk.iter().map(|lease| lease.receipt().clone()).collect();
+        let mut fates = operation.call(driver, &receipts).await;
+        let missing = Error::new(
+            ErrorKind::Unknown,
+            "the driver returned no result for this entry",
+        );
+        fates.resize(chunk.len(), Err(missing.with_operation(operation.name())));
+        results.append(&mut fates);
+    }
+    let mut backoff = Backoff::new();
+    loop {
+        let mut again: Vec<usize> = Vec::new();
+        let mut delay = Duration::ZERO;
+        for (i, result) in results.iter().enumerate() {
+            if let Err(error) = result
+                && error.is_retryable()
+                && !leases[i].is_lost()
+            {
+                delay = delay.max(backoff.next(error));
+                again.push(i);
+            }
+        }
+        let at = Instant::now() + delay;
+        again.retain(|i| at < leases[*i].until());
+        if again.is_empty() {
+            return results;
+        }
+        sleep_until(at).await;
+        for chunk in again.chunks(most) {
+            let receipts: Vec<Receipt> =
+                chunk.iter().map(|i| leases[*i].receipt().clone()).collect();
+            for (i, result) in chunk.iter().zip(operation.call(driver, &receipts).await) {
+                results[*i] = result;
+            }
+        }
+    }
+}

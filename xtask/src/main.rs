@@ -42,7 +42,10 @@ fn main() -> ExitCode {
     });
     match done {
         Ok(code) => code,
-        Err(_) if signals::received() => ExitCode::from(signals::INTERRUPTED),
+        Err(_) if signals::received() => {
+            eprintln!("interrupted");
+            ExitCode::from(signals::INTERRUPTED)
+        }
         Err(error) => {
             eprintln!("error: {error}");
             for cause in error.chain().skip(1) {

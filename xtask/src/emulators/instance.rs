@@ -133,12 +133,10 @@ impl Instance {
                 port,
                 since: Instant::now(),
             });
-            running.push(Running::new(
-                server,
-                program.version(),
-                Identity::of(pid)?,
-                port,
-            ));
+            let process = Identity::of(pid).with_context(|| {
+                self.with_log(server, format!("{} ended at once", server.name()))
+            })?;
+            running.push(Running::new(server, program.version(), process, port));
             // Written at once: what was started can be stopped even when this process is killed.
             state::write(&self.state(), running)?;
         }

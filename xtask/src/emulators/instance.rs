@@ -1,0 +1,283 @@
+//! A set of servers that is started and stopped together.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::Server;
+use super::probe::probe;
+use super::state::{self, Running};
+use crate::process::Identity;
+use crate::tools::Tools;
+use crate::{port, signals};
+
+/// The longest a server may take from its start to its first answer. Two Java servers on a busy
+/// machine with two cores need about twenty seconds.
+const START: Duration = Duration::from_secs(120);
+/// How long a server may take to end by itself.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often a server that starts is asked.
+const POLL: Duration = Duration::from_millis(100);
+/// How much of a log an error shows.
+const LOG_LINES: usize = 30;
+
+/// The servers whose state and logs are in one folder.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    folder: PathBuf,
+}
+
+/// A server that this process has just started.
+struct Started {
+    server: Server,
+    child: Child,
+    port: u16,
+    since: Instant,
+}
+
+impl Instance {
+    /// The one of `emulators up`, which stays until `emulators down`.
+    pub(crate) fn shared(tools: &Tools) -> Self {
+        Self {
+            folder: tools.path("run"),
+        }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.join("emulators.json")
+    }
+
+    fn log(&self, server: Server) -> PathBuf {
+        self.folder.join(format!("{}.log", server.name()))
+    }
+
+    /// Installs and starts these servers and waits until each answers. One that runs already and
+    /// answers is kept.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be installed or does not come to answer. Those that this call started are
+    /// stopped again then.
+    pub(crate) fn up(&self, tools: &Tools, wanted: &[Server]) -> Result<Vec<Running>> {
+        let _lock = tools.lock()?;
+        fs::create_dir_all(&self.folder)
+            .with_context(|| format!("creating {}", self.folder.display()))?;
+        let mut running = state::read(&self.state())?;
+        let mut started = Vec::new();
+        let done = self.start(tools, wanted, &mut running, &mut started);
+        if let Err(error) = done {
+            for one in &started {
+                if let Err(error) = self.stop(one.server.name(), &mut running) {
+                    eprintln!("warning: {error:#}");
+                }
+            }
+            collect(started);
+            return Err(error);
+        }
+        let is_wanted = |entry: &Running| wanted.iter().any(|server| server.name() == entry.name);
+        running.retain(is_wanted);
+        Ok(running)
+    }
+
+    fn start(
+        &self,
+        tools: &Tools,
+        wanted: &[Server],
+        running: &mut Vec<Running>,
+        started: &mut Vec<Started>,
+    ) -> Result<()> {
+        // Everything is installed before anything is started, so that a missing tool leaves
+        // nothing behind.
+        let mut programs = Vec::new();
+        for &server in wanted {
+            programs.push((server, server.install(tools)?));
+            signals::check()?;
+        }
+        for (server, program) in &programs {
+            let server = *server;
+            if let Some(entry) = running.iter().find(|entry| entry.name == server.name()) {
+                let same = entry.process.runs() && entry.version == program.version();
+                if same && probe(server, entry.port).is_ok() {
+                    continue;
+                }
+                self.stop(server.name(), running)?;
+            }
+            let taken: Vec<u16> = running.iter().map(|entry| entry.port).collect();
+            let port = port::free(&taken)?;
+            let folder = self.folder.join(server.name());
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("creating {}", folder.display()))?;
+            let log = self.log(server);
+            let output =
+                File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+            let child = program
+                .command(port, &folder)?
+                .current_dir(&folder)
+                .stdin(Stdio::null())
+                .stdout(output.try_clone()?)
+                .stderr(output)
+                // Ctrl-C in the terminal must not reach a server that is to stay, nor one that
+                // tests still use while they end.
+                .process_group(0)
+                .spawn()
+                .with_context(|| format!("starting {}", server.name()))?;
+            let pid = child.id();
+            started.push(Started {
+                server,
+                child,
+                port,
+                since: Instant::now(),
+            });
+            let process = Identity::of(pid).with_context(|| {
+                self.with_log(server, format!("{} ended at once", server.name()))
+            })?;
+            running.push(Running::new(server, program.version(), process, port));
+            // Written at once: what was started can be stopped even when this process is killed.
+            state::write(&self.state(), running)?;
+        }
+        for one in started {
+            self.wait(one)?;
+            let seconds = one.since.elapsed().as_secs_f64();
+            eprintln!(
+                "{} answers on port {} ({seconds:.1} s)",
+                one.server.name(),
+                one.port
+            );
+        }
+        Ok(())
+    }
+
+    /// Waits until the server answers.
+    fn wait(&self, one: &mut Started) -> Result<()> {
+        let server = one.server;
+        let deadline = one.since + START;
+        loop {
+            let answer = probe(server, one.port);
+            // Looked at after the answer: only a server that runs now can have given it.
+            if let Some(status) = one.child.try_wait()? {
+                bail!(self.with_log(server, format!("{} ended ({status})", server.name())));
+            }
+            match answer {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() >= deadline => {
+                    let seconds = START.as_secs();
+                    let text = format!("{} does not answer after {seconds} s", server.name());
+                    return Err(error.context(self.with_log(server, text)));
+                }
+                Err(_) => {
+                    signals::check()?;
+                    thread::sleep(POLL);
+                }
+            }
+        }
+    }
+
+    fn with_log(&self, server: Server, text: String) -> String {
+        let log = self.log(server);
+        format!(
+            "{text}; the end of {}:\n{}",
+            log.display(),
+            tail(&log, LOG_LINES)
+        )
+    }
+
+    /// Stops every server of the instance.
+    ///
+    /// # Errors
+    ///
+    /// When one does not end; the others are stopped all the same.
+    pub(crate) fn down(&self, tools: &Tools) -> Result<()> {
+        let _lock = tools.lock()?;
+        let mut running = state::read(&self.state())?;
+        let names: Vec<String> = running.iter().map(|entry| entry.name.clone()).collect();
+        let mut failed = None;
+        for name in names {
+            match self.stop(&name, &mut running) {
+                Ok(()) => eprintln!("{name} is stopped"),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Stops one server and takes it off the list.
+    fn stop(&self, name: &str, running: &mut Vec<Running>) -> Result<()> {
+        if let Some(index) = running.iter().position(|entry| entry.name == name) {
+            running[index]
+                .process
+                .stop(GRACE)
+                .with_context(|| format!("stopping {name}"))?;
+            running.remove(index);
+            state::write(&self.state(), running)?;
+        }
+        Ok(())
+    }
+
+    /// A line about the server, and whether it runs and answers.
+    ///
+    /// # Errors
+    ///
+    /// When the list of what runs cannot be read.
+    pub(crate) fn status(&self, server: Server) -> Result<(String, bool)> {
+        let running = state::read(&self.state())?;
+        let name = server.name();
+        let Some(entry) = running.iter().find(|entry| entry.name == name) else {
+            return Ok((format!("{name:10} not started"), false));
+        };
+        let (port, pid) = (entry.port, entry.process.pid);
+        if !entry.process.runs() {
+            let log = self.log(server);
+            return Ok((format!("{name:10} has ended, see {}", log.display()), false));
+        }
+        Ok(match probe(server, port) {
+            Ok(()) => (
+                format!("{name:10} answers on port {port} (process {pid})"),
+                true,
+            ),
+            Err(error) => (
+                format!("{name:10} runs (process {pid}) but does not answer: {error:#}"),
+                false,
+            ),
+        })
+    }
+}
+
+/// Collects children that have ended, so that they do not stay in the process table.
+fn collect(started: Vec<Started>) {
+    for mut one in started {
+        if let Err(error) = one.child.try_wait() {
+            eprintln!("warning: collecting {}: {error}", one.server.name());
+        }
+    }
+}
+
+/// The last lines of a file.
+fn tail(path: &Path, lines: usize) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let all: Vec<&str> = text.lines().collect();
+    if all.is_empty() {
+        return "(it is empty)".to_owned();
+    }
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_the_last_lines() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        fs::write(&path, "one\ntwo\nthree\n").expect("written");
+        assert_eq!(tail(&path, 2), "two\nthree");
+        assert_eq!(tail(&path, 9), "one\ntwo\nthree");
+        assert_eq!(tail(&folder.path().join("missing"), 2), "(it is empty)");
+    }
+}

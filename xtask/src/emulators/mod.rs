@@ -1,0 +1,151 @@
+//! The local servers that speak the clouds' own protocols.
+//!
+//! Each has a file of its own that installs it and gives the command that starts it. They listen
+//! on loopback only, each on a free port, and are left running by `up`; what runs is written to a
+//! file, so that `down` ends just those.
+
+mod fauxqs;
+mod google;
+mod instance;
+mod probe;
+mod state;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Subcommand, ValueEnum};
+
+use crate::tools::Tools;
+
+pub(crate) use instance::Instance;
+
+/// What `cargo xtask emulators` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Install and start the servers, and print the environment that tests find them by
+    Up {
+        /// Start only these
+        #[arg(long, value_enum, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+        only: Vec<Server>,
+        /// Print the environment as a JSON object instead of shell lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop the servers that `up` started
+    Down,
+    /// Show which servers run and whether they answer
+    Status,
+}
+
+/// A server that can be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Server {
+    /// SQS, in Node.js
+    Fauxqs,
+    /// Pub/Sub, Google's own emulator
+    Google,
+}
+
+/// The protocol that a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Sqs,
+    PubSub,
+}
+
+impl Server {
+    /// Every server there is.
+    pub(crate) fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+
+    /// The name on the command line, in the state file and of the log.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fauxqs => "fauxqs",
+            Self::Google => "google",
+        }
+    }
+
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::Fauxqs => Protocol::Sqs,
+            Self::Google => Protocol::PubSub,
+        }
+    }
+
+    /// The variable that tells tests the address.
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Fauxqs => "TOWPATH_FAUXQS_ENDPOINT",
+            Self::Google => "TOWPATH_PUBSUB_EMULATOR_ENDPOINT",
+        }
+    }
+
+    /// Installs the server where needed and says how to start it.
+    fn install(self, tools: &Tools) -> Result<Box<dyn Program>> {
+        Ok(match self {
+            Self::Fauxqs => Box::new(fauxqs::Fauxqs::install(tools)?),
+            Self::Google => Box::new(google::Emulator::find()?),
+        })
+    }
+}
+
+/// An installed server.
+trait Program {
+    /// What distinguishes it from another version: a server started from another one is not used
+    /// again.
+    fn version(&self) -> &str;
+
+    /// The command that serves on this loopback port until it is told to end. `folder` is the
+    /// server's own, for files that it needs; it is the command's current folder as well.
+    ///
+    /// # Errors
+    ///
+    /// When such a file cannot be written.
+    fn command(&self, port: u16, folder: &std::path::Path) -> Result<std::process::Command>;
+}
+
+/// Runs a subcommand.
+///
+/// # Errors
+///
+/// When a server cannot be installed, started or stopped.
+pub(crate) fn run(command: Command) -> Result<ExitCode> {
+    let tools = Tools::open()?;
+    let instance = Instance::shared(&tools);
+    match command {
+        Command::Up { only, json } => {
+            let wanted = if only.is_empty() {
+                Server::all()
+            } else {
+                &only
+            };
+            let running = instance.up(&tools, wanted)?;
+            let environment = state::environment(&running);
+            if json {
+                println!("{}", serde_json::to_string_pretty(&environment)?);
+            } else {
+                print!("{}", state::shell_lines(&environment));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Down => {
+            instance.down(&tools)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Status => {
+            let mut healthy = true;
+            for server in Server::all() {
+                let (line, fine) = instance.status(*server)?;
+                println!("{line}");
+                healthy &= fine;
+            }
+            Ok(if healthy {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+    }
+}

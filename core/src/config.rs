@@ -6,7 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use crate::{Error, ErrorKind, Result, Validation};
 
-pub(crate) mod names;
+mod names;
+
+pub use names::nearest;
 
 /// Where a queue is and how it is used: `scheme://target?option=value&..`.
 ///
@@ -193,7 +195,7 @@ impl QueueConfig {
         let mut known: Vec<&str> = known.collect();
         known.sort_unstable();
         known.dedup();
-        let nearest = names::nearest(name, &known)
+        let nearest = nearest(name, &known)
             .map(|name| format!("; did you mean {name:?}?"))
             .unwrap_or_default();
         invalid(format!(

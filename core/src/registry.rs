@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
     Admin, Consumer, ConsumerOptions, Error, ErrorKind, Producer, ProducerOptions, QueueConfig,
-    QueueOptions, Result, config::names::nearest, driver::Backend,
+    QueueOptions, Result, config::nearest, driver::Backend,
 };
 
 /// The backends that are there, by URL scheme.

@@ -36,6 +36,9 @@
 //! it back from there.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "config")]
+pub mod config;
+
 pub use towpath_core::*;
 
 /// The in-process backend.

@@ -40,7 +40,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
 }
 
 /// The known name that `name` was probably meant to be.
-pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate))

@@ -1,1 +1,52 @@
 //! The in-memory backend of towpath: a strict simulator of a message queue.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> towpath_core::Result<()> {
+//! use towpath_core::Registry;
+//! use towpath_memory::MemoryBackend;
+//!
+//! let registry = Registry::new().with(MemoryBackend::new());
+//! let queue = registry.open("memory://orders?lease=30s&max_attempts=5&dead_letter=orders-dlq")?;
+//! let (producer, consumer) = (queue.producer().await?, queue.consumer().await?);
+//! producer.send("hello").await?;
+//! let delivery = consumer.receive().await?;
+//! assert_eq!(delivery.body(), "hello");
+//! delivery.ack().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It keeps leases, delays, ordering groups, deduplication, attempts and dead letters as the clouds
+//! do, on tokio's clock: with the clock paused, a lease of 30 s runs out in no time. Nothing
+//! happens in the background; what is due is made true by the next call on the queue, and a waiting
+//! receiver wakes for it.
+//!
+//! - [`MemoryBackend`] opens queues; its options are those of [`MemoryOptions`].
+//! - [`Profile`] gives a queue the limits and guarantees of one cloud.
+//! - [`Faults`] make it misbehave as the clouds do, from a seed.
+//!
+//! A queue exists from the first opening until [`Admin::delete`](towpath_core::Admin::delete) or
+//! the end of the process, and so do its messages.
+
+mod admin;
+mod backend;
+mod consumer;
+mod dedup;
+mod expiry;
+mod faults;
+mod group;
+mod options;
+mod producer;
+mod profile;
+mod queue;
+mod queues;
+mod settings;
+mod shared;
+mod store;
+mod waiters;
+
+pub use backend::MemoryBackend;
+pub use faults::Faults;
+pub use options::MemoryOptions;
+pub use profile::Profile;

@@ -41,7 +41,7 @@ use figment::{
     Figment,
     providers::{Env, Format, Toml},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use towpath_core::{Error, ErrorKind, Queue, Registry, Result};
 
 pub use towpath_core::config::*;
@@ -62,6 +62,20 @@ pub struct Config {
     queues: BTreeMap<String, QueueConfig>,
     profile: Option<String>,
     source: String,
+    settings: Vec<Setting>,
+}
+
+/// One setting of a queue, and where it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// The name of the queue.
+    pub queue: String,
+    /// The name of the option, or `url`.
+    pub option: String,
+    /// The value, as text.
+    pub value: String,
+    /// The file or the environment.
+    pub source: String,
 }
 
 /// What a file may hold.
@@ -98,16 +112,13 @@ pub fn load() -> Result<Config> {
 }
 
 impl Config {
-    /// As [`load`], from a given file (which must be there), a given profile and registry.
+    /// As [`load`], from `path` (which must be there), else [`DEFAULT_FILE`] where it is there; with
+    /// `profile`, else the file's own.
     ///
     /// # Errors
     ///
     /// As [`load`].
-    pub fn from_file(registry: Registry, path: &Path, profile: Option<&str>) -> Result<Self> {
-        Self::read(registry, Some(path), profile.map(str::to_owned))
-    }
-
-    fn read(registry: Registry, path: Option<&Path>, profile: Option<String>) -> Result<Self> {
+    pub fn read(registry: Registry, path: Option<&Path>, profile: Option<String>) -> Result<Self> {
         if let Some(path) = path
             && !path.is_file()
         {
@@ -140,12 +151,9 @@ impl Config {
         figment = figment.merge(variables);
 
         let queues = extract::<File>(&figment)?.queues;
-        let config = Self {
-            registry,
-            queues,
-            profile,
-            source: path.display().to_string(),
-        };
+        let settings = settings(&figment, &queues);
+        let source = path.display().to_string();
+        let config = Self { registry, queues, profile, source, settings };
         // A mistake in any queue is told now, not when the queue is used for the first time.
         for name in config.names() {
             config.queue(name)?;
@@ -179,10 +187,38 @@ impl Config {
         self.queues.keys().map(String::as_str)
     }
 
+    /// Every setting of every queue, and where it was made.
+    pub fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+
     /// The profile that was chosen.
     pub fn profile(&self) -> Option<&str> {
         self.profile.as_deref()
     }
+}
+
+fn settings(figment: &Figment, queues: &BTreeMap<String, QueueConfig>) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for (queue, config) in queues {
+        let table = figment.find_value(&format!("queues.{queue}")).ok();
+        for option in table.iter().filter_map(|table| table.as_dict()).flat_map(|table| table.keys()) {
+            let source = figment.find_metadata(&format!("queues.{queue}.{option}"));
+            settings.push(Setting {
+                queue: queue.clone(),
+                option: option.clone(),
+                value: match option.as_str() {
+                    "url" => format!("{}://{}", config.scheme(), config.target()),
+                    option => config.option(option).unwrap_or_default().to_owned(),
+                },
+                source: source.map_or_else(String::new, |metadata| match &metadata.source {
+                    Some(source) => source.to_string(),
+                    None => metadata.name.to_string(),
+                }),
+            });
+        }
+    }
+    settings
 }
 
 /// The variables of queues, with names as they stand in the files.

@@ -1,0 +1,306 @@
+//! Where messages are kept: slots in segments, and lanes that hand slots out in order.
+//!
+//! A lane is a log: messages are appended at its tail and leased at its head, so the order costs
+//! nothing beyond the slots. A segment whose slots were all handed out and settled is used again,
+//! or its memory is given back.
+
+use std::collections::VecDeque;
+
+use towpath_core::Message;
+
+/// Slots per segment. Few, so that one message that is held for long keeps little memory.
+const SLOTS: usize = 64;
+/// How many empty segments keep their memory for the next messages.
+const SPARE: usize = 64;
+
+/// A point in time in nanoseconds since the queue was made.
+pub(crate) type Nanos = u64;
+
+/// The number of a slot.
+pub(crate) type Address = u32;
+
+/// A queued message with what the queue knows about it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) message: Message,
+    pub(crate) id: u64,
+    pub(crate) sent_at: Nanos,
+    /// How often it was delivered.
+    pub(crate) attempt: u32,
+    /// The number of its ordering group, or [`NO_GROUP`].
+    pub(crate) group: u32,
+}
+
+/// The group of messages without an ordering key.
+pub(crate) const NO_GROUP: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    entry: Option<Entry>,
+    /// The number of the lease; 0 while there is none.
+    lease: u64,
+    since: Nanos,
+    until: Nanos,
+}
+
+impl Slot {
+    pub(crate) fn grant(&mut self, lease: u64, since: Nanos, until: Nanos) -> Option<&mut Entry> {
+        self.lease = lease;
+        self.since = since;
+        self.until = until;
+        self.entry.as_mut()
+    }
+
+    /// When the lease began.
+    pub(crate) fn since(&self) -> Nanos {
+        self.since
+    }
+
+    /// When the lease runs out.
+    pub(crate) fn until(&self) -> Nanos {
+        self.until
+    }
+
+    /// Whether its message belongs to an ordering group.
+    pub(crate) fn is_keyed(&self) -> bool {
+        self.entry
+            .as_ref()
+            .is_some_and(|entry| entry.group != NO_GROUP)
+    }
+
+    pub(crate) fn extend(&mut self, until: Nanos) {
+        self.until = until;
+    }
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    slots: Vec<Slot>,
+    /// How many slots hold a message.
+    live: usize,
+    /// Whether a lane still appends to it or hands out of it.
+    is_attached: bool,
+    /// No message in it was sent before.
+    oldest: Nanos,
+}
+
+/// All segments of a queue.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    segments: Vec<Segment>,
+    /// Empty segments that kept their memory.
+    spare: Vec<u32>,
+    /// Empty segments without memory.
+    empty: Vec<u32>,
+}
+
+impl Store {
+    fn attach(&mut self) -> u32 {
+        let number = self
+            .spare
+            .pop()
+            .or_else(|| self.empty.pop())
+            .unwrap_or_else(|| {
+                self.segments.push(Segment::default());
+                (self.segments.len() - 1) as u32
+            });
+        let segment = &mut self.segments[number as usize];
+        segment.slots.reserve_exact(SLOTS);
+        segment.is_attached = true;
+        segment.oldest = Nanos::MAX;
+        number
+    }
+
+    fn detach(&mut self, number: u32) {
+        self.segments[number as usize].is_attached = false;
+        self.recycle(number);
+    }
+
+    fn recycle(&mut self, number: u32) {
+        let segment = &mut self.segments[number as usize];
+        if segment.live > 0 || segment.is_attached {
+            return;
+        }
+        if self.spare.len() < SPARE {
+            segment.slots.clear();
+            self.spare.push(number);
+        } else {
+            segment.slots = Vec::new();
+            self.empty.push(number);
+        }
+    }
+
+    /// The slot at `address`, when `lease` is its present lease.
+    pub(crate) fn leased(&mut self, address: Address, lease: u64) -> Option<&mut Slot> {
+        let (number, slot) = split(address);
+        self.segments
+            .get_mut(number)?
+            .slots
+            .get_mut(slot)
+            .filter(|slot| slot.lease == lease && lease != 0)
+    }
+
+    /// Whether `lease` is the present lease of the slot at `address` and runs out at `until`.
+    pub(crate) fn is_leased_until(&self, address: Address, lease: u64, until: Nanos) -> bool {
+        let (number, slot) = split(address);
+        self.segments
+            .get(number)
+            .and_then(|segment| segment.slots.get(slot))
+            .is_some_and(|slot| slot.lease == lease && slot.until == until)
+    }
+
+    /// Takes the message out of its slot, when `lease` is its present lease.
+    pub(crate) fn take(&mut self, address: Address, lease: u64) -> Option<Entry> {
+        let slot = self.leased(address, lease)?;
+        slot.lease = 0;
+        let entry = slot.entry.take();
+        self.release(address);
+        entry
+    }
+
+    fn release(&mut self, address: Address) {
+        let number = split(address).0;
+        let segment = &mut self.segments[number];
+        segment.live -= 1;
+        if segment.live == 0 && !segment.is_attached {
+            self.recycle(number as u32);
+        }
+    }
+
+    /// When the oldest message was sent.
+    pub(crate) fn oldest(&self) -> Option<Nanos> {
+        let mut oldest = Nanos::MAX;
+        for segment in &self.segments {
+            if segment.live > 0 && segment.oldest < oldest {
+                let entries = segment.slots.iter().filter_map(|slot| slot.entry.as_ref());
+                oldest = entries.map(|entry| entry.sent_at).fold(oldest, Nanos::min);
+            }
+        }
+        (oldest != Nanos::MAX).then_some(oldest)
+    }
+}
+
+fn split(address: Address) -> (usize, usize) {
+    (address as usize / SLOTS, address as usize % SLOTS)
+}
+
+fn join(number: u32, slot: usize) -> Address {
+    number * SLOTS as u32 + slot as u32
+}
+
+/// Messages in the order in which they are handed out.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    segments: VecDeque<u32>,
+    /// The next slot of the first segment.
+    head: usize,
+    ready: usize,
+}
+
+impl Lane {
+    /// How many messages are ready.
+    pub(crate) fn len(&self) -> usize {
+        self.ready
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready == 0
+    }
+
+    pub(crate) fn push(&mut self, store: &mut Store, entry: Entry) {
+        let number = match self.segments.back() {
+            Some(number) if store.segments[*number as usize].slots.len() < SLOTS => *number,
+            _ => {
+                let number = store.attach();
+                self.segments.push_back(number);
+                number
+            }
+        };
+        let segment = &mut store.segments[number as usize];
+        if segment.live == 0 {
+            // All were handed out and settled: begin again while the memory is in the cache.
+            segment.slots.clear();
+            segment.oldest = Nanos::MAX;
+            self.head = 0;
+        }
+        segment.live += 1;
+        segment.oldest = segment.oldest.min(entry.sent_at);
+        segment.slots.push(Slot {
+            entry: Some(entry),
+            lease: 0,
+            since: 0,
+            until: 0,
+        });
+        self.ready += 1;
+    }
+
+    /// Appends a message that is leased from the start.
+    pub(crate) fn push_leased(
+        &mut self,
+        store: &mut Store,
+        entry: Entry,
+        lease: impl FnOnce(Address, &mut Slot),
+    ) {
+        debug_assert!(self.is_empty(), "what is ready would be skipped");
+        self.push(store, entry);
+        let mut lease = Some(lease);
+        self.hand_out(store, 1, |address, slot| {
+            if let Some(lease) = lease.take() {
+                lease(address, slot);
+            }
+        });
+    }
+
+    /// Hands out up to `most` messages from the head.
+    pub(crate) fn hand_out(
+        &mut self,
+        store: &mut Store,
+        most: usize,
+        mut lease: impl FnMut(Address, &mut Slot),
+    ) {
+        let mut left = most.min(self.ready);
+        while left > 0
+            && let Some(number) = self.segments.front().copied()
+        {
+            let segment = &mut store.segments[number as usize];
+            let end = segment.slots.len().min(self.head + left);
+            for (slot, at) in segment.slots[self.head..end].iter_mut().zip(self.head..) {
+                lease(join(number, at), slot);
+            }
+            self.advance(store, number, end, &mut left);
+        }
+    }
+
+    fn advance(&mut self, store: &mut Store, number: u32, end: usize, left: &mut usize) {
+        *left -= end - self.head;
+        self.ready -= end - self.head;
+        self.head = end;
+        if self.head == SLOTS {
+            self.segments.pop_front();
+            self.head = 0;
+            store.detach(number);
+        }
+    }
+
+    /// Takes the first message out.
+    pub(crate) fn pop(&mut self, store: &mut Store) -> Option<Entry> {
+        let mut entry = None;
+        let mut from = None;
+        self.hand_out(store, 1, |address, slot| {
+            entry = slot.entry.take();
+            from = Some(address);
+        });
+        store.release(from?);
+        entry
+    }
+
+    /// The id of the first message.
+    pub(crate) fn first_id(&self, store: &Store) -> Option<u64> {
+        if self.is_empty() {
+            return None;
+        }
+        let number = *self.segments.front()?;
+        let slot = store.segments[number as usize].slots.get(self.head)?;
+        slot.entry.as_ref().map(|entry| entry.id)
+    }
+}

@@ -1,6 +1,14 @@
 //! Receiving.
 
-use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::mpsc,
@@ -92,6 +100,8 @@ pub(crate) struct Shared {
     settler: mpsc::UnboundedSender<settle::Command>,
     closing: CancellationToken,
     tasks: TaskTracker,
+    /// Whether the caller decides what is beyond the limit on attempts.
+    limit_is_callers: AtomicBool,
     _keeper: DropGuard,
 }
 
@@ -150,6 +160,7 @@ impl Consumer {
             settler,
             closing: CancellationToken::new(),
             tasks,
+            limit_is_callers: AtomicBool::new(false),
             _keeper: keeper_stop.drop_guard(),
         });
         let pump = needs_pump.then(|| Arc::new(pump::Pump::start(&shared)));
@@ -169,6 +180,21 @@ impl Consumer {
     /// The limit on attempts, where there is one.
     pub fn max_attempts(&self) -> Option<u32> {
         self.shared.options.max_attempts
+    }
+
+    /// Hands out deliveries beyond [`max_attempts`](Self::max_attempts) too, for all clones, and
+    /// leaves it to the caller to dead-letter them. For runtimes that know which deliveries never
+    /// reached a handler.
+    pub fn decide_attempts_here(&self) {
+        self.shared.limit_is_callers.store(true, Ordering::Relaxed);
+    }
+
+    /// Gives back what was fetched ahead, and fetches nothing until somebody receives again. For
+    /// callers that pause.
+    pub fn release_prefetched(&self) {
+        if let Some(pump) = &self.pump {
+            pump.rest();
+        }
     }
 
     /// The producer of the dead-letter queue, where there is one.
@@ -349,6 +375,9 @@ impl Shared {
         let Some(most) = self.options.max_attempts else {
             return deliveries;
         };
+        if self.limit_is_callers.load(Ordering::Relaxed) {
+            return deliveries;
+        }
         let is_beyond = |d: &Delivery| d.attempt().is_some_and(|attempt| attempt > most);
         if !deliveries.iter().any(is_beyond) {
             return deliveries;

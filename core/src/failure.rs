@@ -116,6 +116,7 @@ pub struct Failure {
 enum Retry {
     Backoff,
     After(Duration),
+    NotTried(Duration),
     Never(FailureClass),
 }
 
@@ -133,6 +134,15 @@ impl Failure {
         Self {
             reason: reason.to_string().into(),
             retry: Retry::After(after),
+        }
+    }
+
+    /// The message was not tried, and must not be before `after`: it is given back, and this does
+    /// not count as an attempt. See [`Outcome::Release`](crate::Outcome::Release).
+    pub fn release(reason: impl fmt::Display, after: Duration) -> Self {
+        Self {
+            reason: reason.to_string().into(),
+            retry: Retry::NotTried(after),
         }
     }
 
@@ -159,6 +169,11 @@ impl Failure {
         matches!(self.retry, Retry::Never(_))
     }
 
+    /// Whether the message was not tried.
+    pub fn is_release(&self) -> bool {
+        matches!(self.retry, Retry::NotTried(_))
+    }
+
     /// The class, where the failure is permanent.
     pub fn class(&self) -> Option<&FailureClass> {
         match &self.retry {
@@ -170,7 +185,7 @@ impl Failure {
     /// The least time before the next attempt, where one was named.
     pub fn after(&self) -> Option<Duration> {
         match self.retry {
-            Retry::After(after) => Some(after),
+            Retry::After(after) | Retry::NotTried(after) => Some(after),
             _ => None,
         }
     }
@@ -223,6 +238,20 @@ mod tests {
         assert_eq!(serde_json::to_string(&class).unwrap(), r#""gone_fishing""#);
         let known: FailureClass = serde_json::from_str(r#""attempts_exhausted""#).unwrap();
         assert_eq!(known, FailureClass::AttemptsExhausted);
+    }
+
+    #[test]
+    fn a_release_is_neither_permanent_nor_an_attempt() {
+        let after = Duration::from_secs(3);
+        let failure = Failure::release("the breaker is open", after);
+        assert!(!failure.is_permanent());
+        assert_eq!(
+            crate::Outcome::from(failure),
+            crate::Outcome::Release {
+                after: Some(after),
+                reason: "the breaker is open".into()
+            }
+        );
     }
 
     #[test]

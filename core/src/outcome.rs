@@ -17,6 +17,15 @@ pub enum Outcome {
         /// Why it failed, in words.
         reason: String,
     },
+    /// Not tried, because of the handler's own state (a breaker is open, a rate is used up): the
+    /// message is given back. The worker does not count it as an attempt; runtimes that cannot
+    /// tell treat it as [`Retry`](Self::Retry).
+    Release {
+        /// The least time before the next attempt; `None` is at once.
+        after: Option<Duration>,
+        /// Why it was not tried, in words.
+        reason: String,
+    },
     /// Failed for good: the message goes to the dead-letter queue.
     DeadLetter {
         /// The class of the failure.
@@ -32,6 +41,10 @@ impl From<Failure> for Outcome {
         match failure.class() {
             Some(class) => Self::DeadLetter {
                 class: class.clone(),
+                reason,
+            },
+            None if failure.is_release() => Self::Release {
+                after: failure.after(),
                 reason,
             },
             None => Self::Retry {

@@ -1,1 +1,56 @@
-//! The worker runtime of towpath: concurrency by permits, retries, dead letters and drain.
+//! Runs handlers on the messages of a queue: concurrency by permits, retries, dead letters and a
+//! graceful drain.
+//!
+//! ```
+//! # async fn example(queue: towpath_core::Queue) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use towpath_core::{Attempt, Failure};
+//! use towpath_worker::{Backoff, RetryPolicy, Worker, shutdown_signal};
+//!
+//! let worker = Worker::builder(queue.consumer().await?, |attempt: Attempt| async move {
+//!     let order: u64 = attempt.json()?;
+//!     println!("order {order}, attempt {:?}", attempt.number());
+//!     Ok::<_, Failure>(())
+//! })
+//! .concurrency(64)
+//! .handler_timeout(Duration::from_secs(30))
+//! .retry(RetryPolicy::new(Backoff::exponential(
+//!     Duration::from_secs(1),
+//!     Duration::from_secs(600),
+//! )))
+//! .build()?;
+//! let report = worker.run_until(shutdown_signal()?).await;
+//! assert!(report.is_balanced());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Map
+//!
+//! | you want to | look at |
+//! |---|---|
+//! | run a handler | [`Worker`], [`WorkerBuilder`] |
+//! | say when to retry | [`RetryPolicy`], [`Backoff`] |
+//! | pause and resume | [`Gate`] |
+//! | stop well | [`shutdown_signal`], [`Report`] |
+
+mod attempt;
+mod builder;
+mod gate;
+mod keys;
+mod notes;
+mod permits;
+mod receive;
+mod report;
+mod retry;
+mod runtime;
+mod settle;
+mod shutdown;
+mod worker;
+
+pub use builder::WorkerBuilder;
+pub use gate::{Gate, Hold};
+pub use report::Report;
+pub use retry::{Backoff, RetryPolicy};
+pub use shutdown::shutdown_signal;
+pub use worker::Worker;

@@ -49,6 +49,8 @@ struct Inner {
     bytes: usize,
     waiting: Slab<Waiting>,
     last_demand: Instant,
+    /// Whether the caller said that it pauses: then nothing is kept without a caller.
+    is_resting: bool,
     error: Option<Error>,
     /// How many requests were started, and the latest start among those that are answered.
     started: u64,
@@ -70,6 +72,7 @@ impl Pump {
                 bytes: 0,
                 waiting: Slab::new(),
                 last_demand: Instant::now(),
+                is_resting: false,
                 error: None,
                 started: 0,
                 answered: 0,
@@ -104,6 +107,13 @@ impl Pump {
             let limit = if is_over { None } else { deadline };
             until(limit, arrival).await;
         }
+    }
+
+    /// Releases what is buffered, and fetches nothing until the next caller.
+    pub(super) fn rest(&self) {
+        self.state.lock().is_resting = true;
+        // The task releases; what requests under way still bring goes the same way.
+        self.state.demand.notify_one();
     }
 
     /// Stops receiving and releases what is buffered.
@@ -146,6 +156,7 @@ impl<'a> Demand<'a> {
     fn new(state: &'a State, want: usize, deadline: Option<Instant>) -> Self {
         let mut inner = state.lock();
         inner.last_demand = Instant::now();
+        inner.is_resting = false;
         let key = inner.waiting.insert(Waiting { want, deadline });
         let demand = Self {
             state,
@@ -210,6 +221,15 @@ impl Inner {
         (is_over && is_asked).then(|| Ok(Vec::new()))
     }
 
+    /// When what is buffered without a caller is released.
+    fn idle_at(&self, idle: Duration) -> Instant {
+        if self.is_resting {
+            self.last_demand
+        } else {
+            self.last_demand + idle
+        }
+    }
+
     fn drop_front(&mut self) {
         if let Some(delivery) = self.buffer.pop_front() {
             self.bytes = self.bytes.saturating_sub(delivery.body().len());
@@ -225,7 +245,7 @@ impl Inner {
         idle: Duration,
     ) -> Option<(NonZeroUsize, Duration)> {
         let now = Instant::now();
-        if self.waiting.is_empty() && now >= self.last_demand + idle {
+        if self.waiting.is_empty() && now >= self.idle_at(idle) {
             return None;
         }
         let wanted: usize = self.waiting.iter().map(|(_, waiting)| waiting.want).sum();
@@ -295,7 +315,7 @@ async fn run(shared: Arc<Shared>, state: Arc<State>, stop: CancellationToken) {
         let (idle_at, has_buffer) = {
             let inner = state.lock();
             (
-                inner.last_demand + idle,
+                inner.idle_at(idle),
                 !inner.buffer.is_empty() && inner.waiting.is_empty(),
             )
         };
@@ -384,7 +404,7 @@ fn arrived(state: &State, answer: Answer) -> Result<bool> {
 fn release_idle(state: &State, idle: Duration) {
     let released = {
         let mut inner = state.lock();
-        if !inner.waiting.is_empty() || Instant::now() < inner.last_demand + idle {
+        if !inner.waiting.is_empty() || Instant::now() < inner.idle_at(idle) {
             return;
         }
         inner.bytes = 0;

@@ -1,0 +1,193 @@
+//! What runs: the state that the tasks of a worker share, and the life of one message.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use towpath_core::{Attempt, Consumer, Delivery, FailureClass, Handler, Outcome};
+
+use crate::{
+    Gate, RetryPolicy,
+    attempt::{self, Bounds, Ended},
+    keys::{Keys, Turn},
+    notes::Notes,
+    permits::{Permit, Permits},
+    report::Counts,
+    settle::Decision,
+};
+
+/// How a worker works.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) retry: RetryPolicy,
+    pub(crate) bounds: Bounds,
+    pub(crate) drain: Duration,
+}
+
+/// What the tasks of a worker share.
+pub(crate) struct Runtime {
+    pub(crate) consumer: Consumer,
+    pub(crate) queue: Arc<str>,
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) settings: Settings,
+    pub(crate) permits: Permits,
+    /// Settlements under way; when there are too many, handlers keep their permits.
+    pub(crate) settling: Arc<Semaphore>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) notes: Notes,
+    pub(crate) counts: Counts,
+    pub(crate) gate: Gate,
+    /// Cancels handlers and waits: the worker cannot wait any longer.
+    pub(crate) stop: CancellationToken,
+    /// Ends all tasks as they are.
+    pub(crate) abort: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) clock: Clock,
+}
+
+/// The time of day, by tokio's clock.
+pub(crate) struct Clock {
+    started: SystemTime,
+    since: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self {
+            started: SystemTime::now(),
+            since: Instant::now(),
+        }
+    }
+
+    /// Under a paused clock, tokio's time is ahead; when the system's clock was set forward, that
+    /// one is.
+    pub(crate) fn now(&self) -> SystemTime {
+        (self.started + self.since.elapsed()).max(SystemTime::now())
+    }
+}
+
+impl Runtime {
+    /// Runs `work` in a task of its own, which ends at the latest when the worker is dropped.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let abort = self.abort.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                // First, so that the token is not touched by work that is done at once.
+                biased;
+                () = work => {}
+                () = abort.cancelled() => {}
+            }
+        });
+    }
+
+    /// Handles one message and settles it.
+    pub(crate) async fn process(&self, delivery: Delivery, permit: Permit, turn: Option<&Turn>) {
+        let decision = self.decide(&delivery).await;
+        // Off the handler's permit, so that a slow queue does not block the next handler.
+        let Ok(_slot) = self.settling.acquire().await else {
+            return;
+        };
+        drop(permit);
+        self.settle(delivery, decision, turn).await;
+    }
+
+    /// Gives back a message that was not asked for.
+    pub(crate) fn give_back_later(self: &Arc<Self>, delivery: Delivery) {
+        let runtime = self.clone();
+        self.spawn(async move {
+            runtime
+                .settle(delivery, Decision::Release(Duration::ZERO), None)
+                .await;
+        });
+    }
+
+    async fn decide(&self, delivery: &Delivery) -> Decision {
+        let envelope = delivery.envelope();
+        let note = self.notes.of(&envelope.id);
+        let now = Instant::now();
+        if let Some(at) = note.not_before.filter(|at| *at > now) {
+            return Decision::Release(at - now);
+        }
+        if delivery.is_lease_lost() {
+            return Decision::Discard;
+        }
+        if self.stop.is_cancelled() {
+            return Decision::Release(Duration::ZERO);
+        }
+        let counted = envelope
+            .attempt
+            .map(|n| n.saturating_sub(note.releases).max(1));
+        let number = counted.unwrap_or(note.failures.saturating_add(1));
+        if let Some(most) = self.settings.retry.max_attempts
+            && number > most
+        {
+            let reason =
+                format!("{most} attempts were allowed, and none of them settled the message");
+            return Decision::DeadLetter(FailureClass::AttemptsExhausted, reason);
+        }
+        let attempt = Attempt::new(envelope.clone().with_attempt(counted), self.queue.clone());
+        let ended = attempt::run(
+            &*self.handler,
+            delivery,
+            attempt,
+            &self.stop,
+            self.settings.bounds,
+        )
+        .await;
+        self.judge(delivery, number, ended)
+    }
+
+    /// What an ended attempt, the one with this number, means for its message.
+    fn judge(&self, delivery: &Delivery, number: u32, ended: Ended) -> Decision {
+        let id = &delivery.envelope().id;
+        let (after, reason) = match ended {
+            Ended::Returned(Outcome::Ack) => return Decision::Ack,
+            Ended::Returned(Outcome::DeadLetter { class, reason }) => {
+                return Decision::DeadLetter(class, reason);
+            }
+            Ended::Returned(Outcome::Release { after, reason }) => {
+                tracing::debug!(%id, queue = &*self.queue, %reason, "given back without an attempt");
+                return Decision::Release(after.unwrap_or_default());
+            }
+            Ended::Returned(Outcome::Retry { after, reason }) => (after, reason),
+            Ended::Panicked(text) => {
+                self.counts.panicked.add(1);
+                tracing::error!(%id, queue = &*self.queue, panic = %text, "the handler panicked");
+                (None, format!("panicked: {text}"))
+            }
+            Ended::TimedOut => {
+                self.counts.timed_out.add(1);
+                let limit = self.settings.bounds.timeout.unwrap_or_default();
+                let limit = humantime::format_duration(limit);
+                (None, format!("timed out after {limit}"))
+            }
+            Ended::Cancelled => {
+                self.counts.cancelled.add(1);
+                return Decision::Release(Duration::ZERO);
+            }
+            Ended::LeaseLost => return Decision::Discard,
+        };
+        let retry = &self.settings.retry;
+        if retry.max_attempts.is_some_and(|most| number >= most) {
+            return Decision::DeadLetter(FailureClass::AttemptsExhausted, reason);
+        }
+        let age = delivery
+            .envelope()
+            .sent_at
+            .and_then(|at| self.clock.now().duration_since(at).ok());
+        if let (Some(most), Some(age)) = (retry.max_age, age)
+            && age >= most
+        {
+            return Decision::DeadLetter(FailureClass::TooOld, reason);
+        }
+        let delay = retry.delay(number, after);
+        tracing::warn!(%id, queue = &*self.queue, attempt = number, %reason, ?delay, "an attempt failed; the message is tried again");
+        if delivery.attempt().is_none() {
+            self.notes.edit(id, |note| note.failures = number);
+        }
+        Decision::Retry(delay)
+    }
+}

@@ -1,0 +1,178 @@
+//! Settling a message as its attempt ended.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use towpath_core::{Delivery, Error, FailureClass, SettleError};
+
+use crate::{keys::Turn, runtime::Runtime};
+
+/// Shorter delays than this are waited out with the lease kept, where the queue has no longer one.
+const SHORTEST_NACK: Duration = Duration::from_secs(1);
+/// The longest that a dead letter is tried again while its message is held.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What is to happen with a message.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    Ack,
+    /// Another attempt, after the delay.
+    Retry(Duration),
+    /// Back to the queue without an attempt that counts.
+    Release(Duration),
+    DeadLetter(FailureClass, String),
+    /// Nothing: the lease is gone.
+    Discard,
+}
+
+impl Runtime {
+    /// Settles, and counts how that ended.
+    pub(crate) async fn settle(&self, delivery: Delivery, decision: Decision, turn: Option<&Turn>) {
+        let id = delivery.envelope().id.clone();
+        if let (Decision::Retry(_) | Decision::Release(_) | Decision::Discard, Some(turn)) =
+            (&decision, turn)
+        {
+            // Later messages of the key must not run before this one is tried again.
+            self.release_followers(turn).await;
+        }
+        match decision {
+            Decision::Ack => match delivery.ack().await {
+                Ok(_) => {
+                    self.counts.acked.add(1);
+                    self.notes.forget(&id);
+                }
+                Err(error) => self.not_settled("ack", error).await,
+            },
+            Decision::Retry(delay) => match self.give_back(delivery, delay).await {
+                Ok(()) => self.counts.retried.add(1),
+                Err(error) => self.not_settled("nack", error).await,
+            },
+            Decision::Release(delay) => self.release(delivery, delay).await,
+            Decision::DeadLetter(class, reason) => {
+                self.dead_letter(delivery, class, reason).await;
+            }
+            Decision::Discard => {
+                self.counts.lease_lost.add(1);
+                tracing::warn!(%id, queue = &*self.queue, "the lease was lost while the message was being handled; what its handler returned is discarded");
+            }
+        }
+    }
+
+    /// Gives the message back and remembers that this was no attempt.
+    async fn release(&self, delivery: Delivery, delay: Duration) {
+        let id = delivery.envelope().id.clone();
+        self.notes.edit(&id, |note| note.releases += 1);
+        match self.give_back(delivery, delay).await {
+            Ok(()) => self.counts.released.add(1),
+            Err(error) => self.not_settled("nack", error).await,
+        }
+    }
+
+    async fn release_followers(&self, turn: &Turn) {
+        // The last one first: the queue never sees a later message without its predecessors.
+        for (delivery, permit) in turn.followers().into_iter().rev() {
+            drop(permit);
+            self.release(delivery, Duration::ZERO).await;
+        }
+    }
+
+    /// Nacks with `delay`, or with the longest that the queue has; then the rest is remembered, and
+    /// the message is given back again when it comes too early.
+    async fn give_back(&self, delivery: Delivery, delay: Duration) -> Result<(), SettleError> {
+        let longest = self.consumer.capabilities().limits.nack_delay;
+        if delay <= longest {
+            return delivery.nack(delay).await;
+        }
+        self.notes.edit(&delivery.envelope().id, |note| {
+            note.not_before = Some(Instant::now() + delay);
+        });
+        if longest < SHORTEST_NACK {
+            // It would come back at once, over and over.
+            let held = (delay - longest).min(self.consumer.max_lease() / 2);
+            tokio::select! {
+                () = sleep(held) => {}
+                () = delivery.lease_lost() => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        delivery.nack(longest).await
+    }
+
+    /// Copies to the dead-letter queue and acks; tries again for a while, then gives the message
+    /// back. It is never lost.
+    async fn dead_letter(&self, delivery: Delivery, class: FailureClass, reason: String) {
+        let id = delivery.envelope().id.clone();
+        let key = delivery.envelope().message.idempotency_key();
+        if self.consumer.dead_letter().is_none() {
+            tracing::error!(%id, %key, queue = &*self.queue, %reason, "a message failed for good, and the queue has no dead-letter queue; it stays in the queue and is tried again: configure one with dead_letter=NAME");
+            let longest = self.settings.retry.backoff().longest();
+            match self.give_back(delivery, longest).await {
+                Ok(()) => self.counts.retried.add(1),
+                Err(error) => self.not_settled("nack", error).await,
+            }
+            return;
+        }
+        let patience = PATIENCE.min(self.consumer.max_lease() / 2);
+        let deadline = Instant::now() + patience;
+        let mut delivery = delivery;
+        let mut failures = 0;
+        loop {
+            let error = match delivery.dead_letter(class.clone(), reason.as_str()).await {
+                Ok(_) => {
+                    self.counts.dead_lettered.add(1);
+                    self.notes.forget(&id);
+                    tracing::warn!(%id, %key, queue = &*self.queue, ?class, %reason, "dead-lettered");
+                    return;
+                }
+                Err(error) => error,
+            };
+            failures += 1;
+            let Some(held) = error.delivery else {
+                return self.not_settled("dead_letter", error).await;
+            };
+            delivery = *held;
+            let delay = crate::receive::BACKOFF.delay(failures);
+            let is_hopeless = !error.error.is_retryable() || Instant::now() + delay > deadline;
+            if is_hopeless || self.stop.is_cancelled() {
+                let error = error.error;
+                tracing::error!(%id, %key, queue = &*self.queue, %error, "a message could not be dead-lettered; it stays in the queue and is tried again");
+                let longest = self.settings.retry.backoff().longest();
+                match self.give_back(delivery, longest).await {
+                    Ok(()) => self.counts.retried.add(1),
+                    Err(error) => self.not_settled("nack", error).await,
+                }
+                return;
+            }
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = delivery.lease_lost() => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Counts a settlement that failed. The message comes back when its lease runs out.
+    async fn not_settled(&self, operation: &'static str, error: SettleError) {
+        let SettleError {
+            error, delivery, ..
+        } = error;
+        match delivery {
+            None if error.kind() == towpath_core::ErrorKind::LeaseLost => {
+                self.counts.lease_lost.add(1);
+                tracing::warn!(queue = &*self.queue, operation, %error, "the lease was lost before the message was settled");
+            }
+            held => {
+                self.counts.settle_failed.add(1);
+                self.log_failed(operation, &error);
+                // Not released: what cannot be acked would be handled over and over.
+                if let Some(delivery) = held {
+                    delivery.abandon();
+                }
+            }
+        }
+    }
+
+    fn log_failed(&self, operation: &'static str, error: &Error) {
+        tracing::error!(queue = &*self.queue, operation, %error, "a message could not be settled; it comes back when its lease runs out");
+    }
+}

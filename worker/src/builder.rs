@@ -112,7 +112,6 @@ impl WorkerBuilder {
         }
         // More could never be taken, and a semaphore has a bound of its own.
         let concurrency = self.concurrency.min(Semaphore::MAX_PERMITS / 4);
-        consumer.decide_attempts_here();
         Ok(Worker::new_from(Runtime {
             queue: consumer.queue().into(),
             consumer,

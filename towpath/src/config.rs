@@ -23,13 +23,13 @@
 //!    no file. In a variable, `_` stands for `-` too: `TOWPATH_QUEUES__ORDER_EVENTS__URL` sets the
 //!    queue `order-events` where there is one of that name.
 //!
-//! ```
-//! # figment::Jail::expect_with(|jail| {
-//! # jail.create_file("towpath.toml", "[queues.orders]\nurl = 'memory://orders'")?;
+//! ```no_run
+//! # fn main() -> towpath::Result<()> {
 //! let config = towpath::config::load()?;
 //! let queue = config.queue("orders")?;
 //! assert_eq!(queue.config().scheme(), "memory");
-//! # Ok(()) }); fn main() {}
+//! # Ok(())
+//! # }
 //! ```
 
 use std::{

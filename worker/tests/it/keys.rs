@@ -39,7 +39,7 @@ async fn messages_of_a_key_run_one_at_a_time_in_order_and_keys_run_side_by_side(
                 *now.lock().unwrap().get_mut(&key).unwrap() -= 1;
                 // Each third message needs two attempts.
                 let n: u32 = body[1..].parse().unwrap();
-                if n % 3 == 0 && attempt.number() == Some(1) {
+                if n.is_multiple_of(3) && attempt.number() == Some(1) {
                     return retry("once more");
                 }
                 effects.add(body);

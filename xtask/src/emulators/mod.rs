@@ -4,6 +4,7 @@
 //! on loopback only, each on a free port, and are left running by `up`; what runs is written to a
 //! file, so that `down` ends just those.
 
+mod elasticmq;
 mod fauxqs;
 mod google;
 mod instance;
@@ -42,6 +43,9 @@ pub(crate) enum Command {
 pub(crate) enum Server {
     /// SQS, in Node.js
     Fauxqs,
+    /// SQS, in Scala
+    #[value(name = "elasticmq")]
+    ElasticMq,
     /// Pub/Sub, Google's own emulator
     Google,
 }
@@ -63,13 +67,14 @@ impl Server {
     fn name(self) -> &'static str {
         match self {
             Self::Fauxqs => "fauxqs",
+            Self::ElasticMq => "elasticmq",
             Self::Google => "google",
         }
     }
 
     fn protocol(self) -> Protocol {
         match self {
-            Self::Fauxqs => Protocol::Sqs,
+            Self::Fauxqs | Self::ElasticMq => Protocol::Sqs,
             Self::Google => Protocol::PubSub,
         }
     }
@@ -78,6 +83,7 @@ impl Server {
     fn variable(self) -> &'static str {
         match self {
             Self::Fauxqs => "TOWPATH_FAUXQS_ENDPOINT",
+            Self::ElasticMq => "TOWPATH_ELASTICMQ_ENDPOINT",
             Self::Google => "TOWPATH_PUBSUB_EMULATOR_ENDPOINT",
         }
     }
@@ -86,6 +92,7 @@ impl Server {
     fn install(self, tools: &Tools) -> Result<Box<dyn Program>> {
         Ok(match self {
             Self::Fauxqs => Box::new(fauxqs::Fauxqs::install(tools)?),
+            Self::ElasticMq => Box::new(elasticmq::ElasticMq::install(tools)?),
             Self::Google => Box::new(google::Emulator::find()?),
         })
     }

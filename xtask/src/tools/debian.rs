@@ -21,6 +21,11 @@ pub(crate) const JAVA: Program = Program {
     name: "java",
     packages: &["default-jre-headless"],
 };
+/// Fetches ElasticMQ.
+pub(crate) const MAVEN: Program = Program {
+    name: "mvn",
+    packages: &["maven"],
+};
 /// Installs fauxqs, and Node.js itself where the system's is too old.
 pub(crate) const NPM: Program = Program {
     name: "npm",

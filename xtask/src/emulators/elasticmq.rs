@@ -42,16 +42,12 @@ fn fetch(tools: &Tools, pom: &str, folder: &Path) -> Result<()> {
     let maven = debian::require(debian::MAVEN)?;
     // A copy, so that Maven leaves nothing beside the committed file.
     fs::write(folder.join("pom.xml"), pom)?;
-    let repository = format!("-Dmaven.repo.local={}", tools.path("maven").display());
+    let repository = tools.path("maven");
+    let local = format!("-Dmaven.repo.local={}", repository.display());
     let mut command = Command::new(maven);
     command
         .current_dir(folder)
-        .args([
-            "--batch-mode",
-            "--quiet",
-            "-Dstyle.color=never",
-            &repository,
-        ])
+        .args(["--batch-mode", "--quiet", "-Dstyle.color=never", &local])
         .args([
             "dependency:copy-dependencies",
             "-DincludeScope=runtime",
@@ -59,7 +55,7 @@ fn fetch(tools: &Tools, pom: &str, folder: &Path) -> Result<()> {
         ]);
     tools::run(&mut command)?;
     fs::read_dir(folder.join("lib")).context("Maven copied nothing")?;
-    Ok(())
+    tools.forget(&repository)
 }
 
 impl Program for ElasticMq {

@@ -9,6 +9,7 @@ mod fauxqs;
 mod google;
 mod instance;
 mod probe;
+mod pstest;
 mod state;
 
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ pub(crate) enum Server {
     ElasticMq,
     /// Pub/Sub, Google's own emulator
     Google,
+    /// Pub/Sub, Google's fake for the tests of its Go client
+    Pstest,
 }
 
 /// The protocol that a server speaks.
@@ -69,13 +72,14 @@ impl Server {
             Self::Fauxqs => "fauxqs",
             Self::ElasticMq => "elasticmq",
             Self::Google => "google",
+            Self::Pstest => "pstest",
         }
     }
 
     fn protocol(self) -> Protocol {
         match self {
             Self::Fauxqs | Self::ElasticMq => Protocol::Sqs,
-            Self::Google => Protocol::PubSub,
+            Self::Google | Self::Pstest => Protocol::PubSub,
         }
     }
 
@@ -85,6 +89,7 @@ impl Server {
             Self::Fauxqs => "TOWPATH_FAUXQS_ENDPOINT",
             Self::ElasticMq => "TOWPATH_ELASTICMQ_ENDPOINT",
             Self::Google => "TOWPATH_PUBSUB_EMULATOR_ENDPOINT",
+            Self::Pstest => "TOWPATH_PSTEST_ENDPOINT",
         }
     }
 
@@ -94,6 +99,7 @@ impl Server {
             Self::Fauxqs => Box::new(fauxqs::Fauxqs::install(tools)?),
             Self::ElasticMq => Box::new(elasticmq::ElasticMq::install(tools)?),
             Self::Google => Box::new(google::Emulator::find()?),
+            Self::Pstest => Box::new(pstest::Pstest::install(tools)?),
         })
     }
 }

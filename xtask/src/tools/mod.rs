@@ -1,6 +1,7 @@
 //! The folder that holds what tasks install, and the programs they need to do so.
 
 pub(crate) mod debian;
+mod go;
 mod node;
 
 use std::ffi::OsStr;
@@ -97,6 +98,20 @@ impl Tools {
         install(&folder).with_context(|| format!("installing {name}"))?;
         fs::write(&marker, fingerprint).with_context(|| format!("writing {}", marker.display()))?;
         Ok(folder)
+    }
+
+    /// Removes a cache after the installation that filled it, for some take much room.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be removed.
+    pub(crate) fn forget(&self, cache: &Path) -> Result<()> {
+        match fs::remove_dir_all(cache) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", cache.display()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::tools::Tools;
 
 pub(crate) use instance::Instance;
+pub(crate) use state::environment;
 
 /// What `cargo xtask emulators` can do.
 #[derive(Debug, Subcommand)]
@@ -135,7 +136,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
                 &only
             };
             let running = instance.up(&tools, wanted)?;
-            let environment = state::environment(&running);
+            let environment = environment(&running);
             if json {
                 println!("{}", serde_json::to_string_pretty(&environment)?);
             } else {

@@ -65,7 +65,7 @@ pub(crate) fn install(missing: &str, packages: &[&str]) -> Result<()> {
             packages.join(" ")
         );
     }
-    eprintln!(
+    say!(
         "{missing} is not installed; installing {}",
         packages.join(" ")
     );

@@ -43,13 +43,15 @@ pub(crate) enum Command {
 /// A server that can be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Server {
+    /// Pub/Sub, Google's own emulator
+    // First, because it is the one that has to be there: its absence is told before anything is
+    // installed.
+    Google,
     /// SQS, in Node.js
     Fauxqs,
     /// SQS, in Scala
     #[value(name = "elasticmq")]
     ElasticMq,
-    /// Pub/Sub, Google's own emulator
-    Google,
     /// Pub/Sub, Google's fake for the tests of its Go client
     Pstest,
 }

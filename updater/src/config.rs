@@ -175,9 +175,10 @@ pub struct Destination {
     /// When to stop sending to a destination that fails, and for how long.
     #[serde(default)]
     pub breaker: BreakerConfig,
-    /// A URL of the same host that answers a `GET` with 2xx when the destination is well. While
-    /// the breaker is open it is asked before a message is risked. Default: none; the messages in
-    /// hand find out. Set it where outages may be longer than `max_lease`.
+    /// What is asked, while the breaker is open, before a message is risked: a URL of the same host
+    /// that answers a `GET` with 2xx when the destination is well, or `none`. Default: a `HEAD` of
+    /// the URL up to its first placeholder, where any answer but 408, 429, 502, 503, 504 and 52x
+    /// will do.
     #[serde(default)]
     pub probe: Option<String>,
     /// What a status means, where it is not the [usual](Class).
@@ -282,7 +283,7 @@ impl Destination {
         self
     }
 
-    /// Sets the URL that tells whether the destination is well.
+    /// Sets the URL that tells whether the destination is well, or `none`.
     #[must_use]
     pub fn probe(mut self, url: impl Into<String>) -> Self {
         self.probe = Some(url.into());

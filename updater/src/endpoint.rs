@@ -14,7 +14,6 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use towpath_core::{Attempt, Failure, FailureClass, Outcome};
-use url::Url;
 
 use crate::{
     Auth, Breaker, BreakerState, Class, Destination, DestinationState, Pass,
@@ -23,10 +22,10 @@ use crate::{
     answer::{Answer, Health, Meaning, READ},
     history::History,
     pace::Pace,
+    probe::Probe,
     request::{Credentials, Request, RequestTemplate},
     retry_after,
     secret::redact,
-    url_template,
 };
 
 /// A destination with its connections, limits and breaker.
@@ -35,7 +34,7 @@ pub(crate) struct Endpoint {
     name: String,
     config: Destination,
     template: RequestTemplate,
-    probe: Option<Url>,
+    probe: Probe,
     client: Client,
     credentials: RwLock<Arc<Credentials>>,
     breaker: Breaker,
@@ -60,10 +59,7 @@ impl Endpoint {
     /// Checks everything that can be checked without a message. The error names the field.
     pub(crate) fn new(name: &str, config: Destination) -> Result<Self, String> {
         let template = RequestTemplate::parse(&config)?;
-        let probe = match &config.probe {
-            Some(url) => Some(url_template::probe(url, &config)?),
-            None => None,
-        };
+        let probe = Probe::new(&config)?;
         config.breaker.check()?;
         if config.timeout.is_zero() {
             return Err("timeout: must be longer than zero".into());
@@ -140,13 +136,8 @@ impl Endpoint {
             let meaning = Meaning::of(&answer, |status| self.class(status));
             self.settle(pass, meaning.health);
             drop(place);
-            // What fails the call that decides says little about its message, which waits on; but
-            // where a probe said that all is well, it is the message.
-            if is_try
-                && self.probe.is_none()
-                && meaning.class == Class::Transient
-                && meaning.health != Health::Well
-            {
+            // What fails the call that decides says little about its message, which waits on.
+            if is_try && meaning.class == Class::Transient && meaning.health != Health::Well {
                 self.note_failure(&answer.describe(), &credentials);
                 continue;
             }
@@ -158,7 +149,7 @@ impl Endpoint {
     pub(crate) async fn resumed(&self) {
         loop {
             self.breaker.closed().await;
-            if self.probe.is_none() || self.breaker.state() == BreakerState::Closed {
+            if self.probe == Probe::None || self.breaker.state() == BreakerState::Closed {
                 return;
             }
             if let Some(pass) = self.breaker.try_enter() {
@@ -233,19 +224,12 @@ impl Endpoint {
         })
     }
 
-    /// Asks the probe; without one, the destination is taken to be well.
+    /// Asks the probe.
     async fn is_well(&self) -> bool {
-        let Some(url) = &self.probe else {
-            return true;
-        };
-        let call = self
-            .client
-            .get(url.clone())
-            .headers(self.credentials().headers());
-        match timeout(self.config.timeout, call.send()).await {
-            Ok(Ok(response)) => response.status().is_success(),
-            Ok(Err(_)) | Err(_) => false,
-        }
+        let asked = self
+            .probe
+            .is_well(&self.client, self.credentials().headers());
+        timeout(self.config.timeout, asked).await.unwrap_or(false)
     }
 
     fn class(&self, status: u16) -> Class {

@@ -42,8 +42,15 @@
 //!
 //! While the breaker is open, messages in hand wait under their leases for up to
 //! [`max_wait`](UpdaterConfig::max_wait), and are then [released](towpath_core::Outcome::Release),
-//! which is no attempt. Feed no more in that time: [`Updater::paused`] and [`Updater::resumed`] say
-//! when. After the cool-down one message is tried; when that fails, it waits on with the others.
+//! which is no attempt. [`Updater::pause`] keeps a worker from receiving more in that time; under
+//! other runtimes, [`Updater::paused`] and [`Updater::resumed`] say when. After a cool-down the
+//! [`probe`](Destination::probe) is asked, and then one message is tried; when that fails, it waits
+//! on with the others.
+//!
+//! However long an outage is, it costs no attempt while nothing answers the probe. Where something
+//! does (an API is down behind a front that answers, and there is no better probe), a message is
+//! received again after each `max_wait`. The worker does not count that either, but the queue's own
+//! dead-letter policy does: raise `max_lease` (SQS: up to 12 h), and give that policy room.
 //!
 //! # Order
 //!
@@ -68,6 +75,8 @@ mod config;
 mod endpoint;
 mod history;
 mod pace;
+mod pausing;
+mod probe;
 mod request;
 mod retry_after;
 mod secret;
@@ -79,6 +88,7 @@ mod url_template;
 pub use alarm::Alarm;
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Pass};
 pub use config::{Auth, Body, Class, Destination, Rate, Route, UpdaterConfig};
+pub use pausing::Pausing;
 pub use secret::Secret;
 pub use state::DestinationState;
 pub use updater::Updater;

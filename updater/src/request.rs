@@ -65,10 +65,6 @@ const RESERVED: [HeaderName; 5] = [
 impl RequestTemplate {
     /// Checks the templates; the error names the field.
     pub(crate) fn parse(config: &Destination) -> Result<Self, String> {
-        let rules = Rules {
-            allow_private: config.allow_private,
-            allow_http: config.allow_http,
-        };
         let method = method(&config.method)?;
         let idempotency_header = match config.idempotency_header.as_str() {
             "" => None,
@@ -108,7 +104,7 @@ impl RequestTemplate {
         };
         Ok(Self {
             method,
-            url: UrlTemplate::parse(&config.url, rules)?,
+            url: UrlTemplate::parse(&config.url, Rules::of(config))?,
             headers,
             idempotency_header,
             body,

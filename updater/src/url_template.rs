@@ -105,6 +105,23 @@ impl UrlTemplate {
         })
     }
 
+    /// The URL, where it has no placeholders.
+    pub(crate) fn constant(&self) -> Option<Url> {
+        let (path, query) = self.join(|_| Err(())).ok()?;
+        self.normal(&path, query.as_deref())
+    }
+
+    /// The URL up to the last slash before the first placeholder, without a query.
+    pub(crate) fn prefix(&self) -> Option<Url> {
+        let path = match self.path.parts() {
+            [] => "/",
+            [Part::Literal(path)] => path,
+            [Part::Literal(path), ..] => path.rsplit_once('/').map_or("/", |(path, _)| path),
+            [Part::Value(_), ..] => return None,
+        };
+        Url::parse(&format!("{}{path}", self.origin)).ok()
+    }
+
     fn join<E>(
         &self,
         mut value: impl FnMut(UrlPart<'_>) -> Result<String, E>,
@@ -142,27 +159,6 @@ impl UrlTemplate {
     }
 }
 
-/// The URL that tells whether a destination is well: without placeholders, and of its origin,
-/// since it is sent the credentials.
-pub(crate) fn probe(text: &str, config: &Destination) -> Result<Url, String> {
-    let at = |error: String| error.replacen("url:", "probe:", 1);
-    let rules = Rules {
-        allow_private: config.allow_private,
-        allow_http: config.allow_http,
-    };
-    let template = UrlTemplate::parse(text, rules).map_err(at)?;
-    let (path, query) = template.join(|_| Err("probe: has a placeholder".to_owned()))?;
-    let url = template
-        .normal(&path, query.as_deref())
-        .ok_or("probe: is not in its normal form")?;
-    let origin = Url::parse(&UrlTemplate::parse(&config.url, rules)?.origin)
-        .map_err(|error| format!("url: {error}"))?;
-    if url.origin() != origin.origin() {
-        return Err("probe: is not of the same scheme, host and port as url".into());
-    }
-    Ok(url)
-}
-
 struct UrlPart<'a> {
     placeholder: &'a crate::template::Placeholder,
     is_path: bool,
@@ -173,6 +169,15 @@ struct UrlPart<'a> {
 pub(crate) struct Rules {
     pub(crate) allow_private: bool,
     pub(crate) allow_http: bool,
+}
+
+impl Rules {
+    pub(crate) fn of(config: &Destination) -> Self {
+        Self {
+            allow_private: config.allow_private,
+            allow_http: config.allow_http,
+        }
+    }
 }
 
 /// Checks scheme and host; an address that stands for itself is checked here, since no name is

@@ -32,16 +32,8 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-#[tokio::test]
-async fn secrets_and_bodies_are_in_no_log_state_or_reason() {
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::TRACE)
-        .with_writer(lines.clone())
-        .finish();
-    // Current-thread runtime: all of the updater and its client runs under this subscriber.
-    let _guard = tracing::subscriber::set_default(subscriber);
-
+/// Refused and failing requests, and all that the updater shows of them.
+async fn fail() -> String {
     let mut shown = String::new();
     let secret = || Secret::literal("hunter2hunter2");
     for (auth, echo) in [
@@ -69,6 +61,22 @@ async fn secrets_and_bodies_are_in_no_log_state_or_reason() {
         assert_eq!(server.seen()[0].body, "the body of a message");
         shown.push_str(&format!("{updater:?} {:?}", updater.state()));
     }
+    shown
+}
+
+#[tokio::test]
+async fn secrets_and_bodies_are_in_no_log_state_or_reason() {
+    // Once without a subscriber, so that no other test can be registering the same events, with
+    // nobody to listen, while the subscriber is set.
+    let _ = fail().await;
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(lines.clone())
+        .finish();
+    // Current-thread runtime: all of the updater and its client runs under this subscriber.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut shown = fail().await;
     shown.push_str(&String::from_utf8_lossy(&lines.0.lock().unwrap()));
     for said in [
         "the configuration of a destination is wrong",

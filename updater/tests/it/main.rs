@@ -2,6 +2,7 @@
 
 mod answers;
 mod configuration;
+mod day;
 mod limits;
 mod logs;
 mod outage;

@@ -25,7 +25,7 @@ async fn fail(updater: &Updater, times: usize) {
 #[tokio::test]
 async fn messages_wait_while_the_breaker_is_open_and_go_when_it_closes() {
     let server = Server::start([reply(503)]).await;
-    let updater = updater(server.destination("/").breaker(quick()));
+    let updater = updater(server.destination("/").breaker(quick()).probe("none"));
     assert!(updater.paused().now_or_never().is_none());
     fail(&updater, 2).await;
     updater.paused().await;
@@ -55,7 +55,7 @@ async fn messages_wait_while_the_breaker_is_open_and_go_when_it_closes() {
 #[tokio::test]
 async fn an_open_breaker_lets_one_request_through_at_a_time() {
     let server = Server::start([reply(503)]).await;
-    let updater = updater(server.destination("/").breaker(quick()));
+    let updater = updater(server.destination("/").breaker(quick()).probe("none"));
     fail(&updater, 2).await;
     server.set_open(false);
     let mut waiting = JoinSet::new();
@@ -101,7 +101,34 @@ async fn a_message_that_waited_long_enough_is_given_back_and_was_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_probe_is_asked_before_a_message_is_risked() {
+async fn a_front_that_answers_does_not_close_the_breaker() {
+    let server = Server::start([reply(503)]).await;
+    server.set_head(reply(404));
+    let updater = updater(
+        server
+            .destination("/contacts/{message_id}")
+            .breaker(quick()),
+    );
+    fail(&updater, 2).await;
+    updater.resumed().await;
+    assert_eq!(updater.state()["crm"].breaker, BreakerState::HalfOpen);
+    let waiting = tokio::spawn({
+        let updater = updater.clone();
+        async move { handle(&updater, "x").await }
+    });
+    server.saw(8).await;
+    assert!(!waiting.is_finished());
+    server.set_reply(reply(200));
+    assert_eq!(waiting.await.unwrap(), Outcome::Ack);
+    let asked = server
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.method == "HEAD");
+    assert!(asked.map(|seen| seen.uri).all(|uri| uri == "/contacts"));
+}
+
+#[tokio::test]
+async fn the_probe_that_is_configured_is_asked_before_a_message_is_risked() {
     let server = Server::start([reply(503)]).await;
     let destination = server
         .destination("/contacts")

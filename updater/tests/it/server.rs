@@ -84,6 +84,8 @@ struct State {
     /// Requests are answered while this is true.
     is_open: watch::Sender<bool>,
     now: Mutex<(usize, usize)>,
+    /// What `HEAD` is answered with, where it is not what all is.
+    head: Mutex<Option<Reply>>,
 }
 
 impl Server {
@@ -96,6 +98,7 @@ impl Server {
             seen: watch::Sender::default(),
             is_open: watch::Sender::new(true),
             now: Mutex::default(),
+            head: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -151,6 +154,16 @@ impl Server {
         self.state.is_open.send_replace(is_open);
     }
 
+    /// What [`set_open`](Self::set_open) sets.
+    pub(crate) fn gate(&self) -> watch::Sender<bool> {
+        self.state.is_open.clone()
+    }
+
+    /// Answers every `HEAD` with this, as a front that is alive.
+    pub(crate) fn set_head(&self, reply: Reply) {
+        *self.state.head.lock().unwrap() = Some(reply);
+    }
+
     /// Replaces what is answered from now on.
     pub(crate) fn set_reply(&self, reply: Reply) {
         *self.state.replies.lock().unwrap() = vec![reply];
@@ -169,10 +182,15 @@ async fn answer(state: Arc<State>, seen: Seen) -> Response<Body> {
         now.0 += 1;
         now.1 = now.1.max(now.0);
     }
+    let is_head = seen.method == Method::HEAD;
     state.seen.send_modify(|all| all.push(seen));
     let mut is_open = state.is_open.subscribe();
     is_open.wait_for(|is_open| *is_open).await.unwrap();
     state.now.lock().unwrap().0 -= 1;
+    let head = state.head.lock().unwrap().clone();
+    if let Some(reply) = head.filter(|_| is_head) {
+        return reply.response();
+    }
     let reply = {
         let mut replies = state.replies.lock().unwrap();
         match replies.len() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::task::JoinSet;
 use towpath_core::Outcome;
-use towpath_updater::{BreakerConfig, BreakerState, Updater, UpdaterConfig};
+use towpath_updater::{BreakerConfig, BreakerState, Rate, Updater, UpdaterConfig};
 
 use crate::server::{Server, handle, reason, reply, updater};
 
@@ -172,4 +172,28 @@ async fn permanent_failures_leave_the_breaker_alone() {
         updater.breaker("crm").unwrap().state(),
         BreakerState::Closed
     );
+}
+
+#[tokio::test]
+async fn those_who_wait_for_the_rate_do_not_go_when_the_breaker_opens() {
+    let server = Server::start([reply(503)]).await;
+    let breaker = BreakerConfig::default().consecutive_failures(1);
+    let destination = server
+        .destination("/")
+        .breaker(breaker)
+        .rate(Rate::new(20, Duration::from_secs(1)));
+    let config = UpdaterConfig::new()
+        .destination("crm", destination)
+        .max_wait(Duration::from_millis(400));
+    let updater = Updater::new(config).unwrap();
+    let mut tasks = JoinSet::new();
+    for _ in 0..4 {
+        let updater = updater.clone();
+        tasks.spawn(async move { handle(&updater, "x").await });
+    }
+    let outcomes = tasks.join_all().await;
+    let released = outcomes
+        .iter()
+        .filter(|o| matches!(o, Outcome::Release { .. }));
+    assert_eq!((released.count(), server.seen().len()), (3, 1));
 }

@@ -162,6 +162,20 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn queues_with_the_same_settings_share_clients() {
+        let sqs = Sqs::new();
+        for url in [
+            "sqs://a?endpoint=http://127.0.0.1:1",
+            "sqs://b?endpoint=http://127.0.0.1:1&lease=30s",
+            "sqs://c?endpoint=http://127.0.0.1:2",
+        ] {
+            let place = Place::of(&QueueConfig::parse(url).unwrap()).unwrap();
+            sqs.clone().clients(&place).await.unwrap();
+        }
+        assert_eq!(sqs.connections.lock().await.len(), 2);
+    }
+
     #[test]
     fn a_lease_that_sqs_does_not_have_is_refused_without_io() {
         for lease in ["500ms", "13h"] {

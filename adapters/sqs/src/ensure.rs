@@ -159,15 +159,31 @@ async fn apply(
         }
     };
     if let Some((queue, url)) = new_target {
-        let policy = RedriveAllowPolicy::by_queue(vec![own.arn()?.to_owned()]);
-        set(
-            &queue,
-            &url,
-            [(Name::RedriveAllowPolicy, to_json(&policy)?)],
-        )
-        .await?;
+        restrict(&queue, &url, own.arn()?).await?;
     }
     Ok(())
+}
+
+/// Lets only the queue `arn` use the new dead-letter queue.
+///
+/// Without this policy every queue of the account may, which is enough for servers that do not know
+/// it.
+async fn restrict(queue: &SqsAdmin, url: &str, arn: &str) -> Result<()> {
+    let policy = to_json(&RedriveAllowPolicy::by_queue(vec![arn.to_owned()]))?;
+    match set(queue, url, [(Name::RedriveAllowPolicy, policy)]).await {
+        Err(error)
+            if error.kind() == ErrorKind::InvalidConfig
+                && error.message().contains("InvalidAttributeName") =>
+        {
+            tracing::warn!(
+                queue = queue.address.name,
+                %error,
+                "this server has no RedriveAllowPolicy, so any queue may use the dead-letter queue"
+            );
+            Ok(())
+        }
+        set => set,
+    }
 }
 
 /// Refuses what SQS cannot do, before anything is changed.

@@ -319,6 +319,10 @@ fn normalize(code: &str) -> &str {
 fn by_status(status: u16) -> Meaning {
     use ErrorKind as Kind;
     match status {
+        ..=399 => meaning(
+            Kind::Unavailable,
+            "the answer is not one of SQS; check the endpoint, and what stands in between",
+        ),
         401 => meaning(Kind::Unauthenticated, "check the credentials"),
         403 => meaning(Kind::PermissionDenied, "check the permissions"),
         408 | 504 => meaning(Kind::Timeout, "whether the call took effect is unknown"),
@@ -395,15 +399,7 @@ where
         }
         SdkError::ResponseError(context) => {
             let status = context.raw().status().as_u16();
-            let found = match by_status(status) {
-                // The answer broke off, so whether the call took effect is unknown.
-                found if found.kind == ErrorKind::Unknown => meaning(
-                    ErrorKind::Unavailable,
-                    "the answer is not one of SQS; check the endpoint, and what stands in between",
-                ),
-                found => found,
-            };
-            build(operation, queue, found, None, "")
+            build(operation, queue, by_status(status), None, "")
         }
         SdkError::TimeoutError(_) => failed(
             ErrorKind::Timeout,
@@ -960,6 +956,8 @@ mod tests {
     #[test]
     fn a_status_without_a_code_has_a_kind() {
         let table = [
+            (200, Kind::Unavailable, true),
+            (302, Kind::Unavailable, true),
             (400, Kind::Unknown, false),
             (401, Kind::Unauthenticated, false),
             (403, Kind::PermissionDenied, false),

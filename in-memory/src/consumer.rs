@@ -126,7 +126,19 @@ impl MemoryConsumer {
     }
 
     /// Runs `settle` for each receipt; the same error for each when the call fails as a whole.
-    fn settle(
+    async fn settle(
+        &self,
+        operation: &'static str,
+        receipts: &[Receipt],
+        settle: impl FnMut(&mut Inner, &Receipt, Nanos) -> Result<()>,
+    ) -> Vec<Result<()>> {
+        let results = self.settle_now(operation, receipts, settle);
+        // It is done by now, whether or not the future is dropped while others have their turn.
+        consume_budget().await;
+        results
+    }
+
+    fn settle_now(
         &self,
         operation: &'static str,
         receipts: &[Receipt],
@@ -209,6 +221,7 @@ impl driver::Consumer for MemoryConsumer {
                 Err(lease_lost())
             }
         })
+        .await
     }
 
     async fn nack(&self, receipts: &[Receipt], delay: Duration) -> Vec<Result<()>> {
@@ -230,6 +243,7 @@ impl driver::Consumer for MemoryConsumer {
                 Err(lease_lost())
             }
         })
+        .await
     }
 
     async fn extend(&self, receipts: &[Receipt], lease: Duration) -> Vec<Result<()>> {
@@ -265,6 +279,7 @@ impl driver::Consumer for MemoryConsumer {
                     ),
                 })
         })
+        .await
     }
 
     async fn close(&self) -> Result<()> {

@@ -129,7 +129,6 @@ impl driver::Producer for MemoryProducer {
     }
 
     async fn send(&self, batch: &[Message]) -> Vec<Result<MessageId>> {
-        consume_budget().await;
         match self.send_delay() {
             Ok(Some(delay)) => tokio::time::sleep(delay).await,
             Ok(None) => {}
@@ -147,6 +146,8 @@ impl driver::Producer for MemoryProducer {
                 })
                 .collect()
         });
+        // They are sent by now, whether or not the future is dropped while others have their turn.
+        consume_budget().await;
         sent.unwrap_or_else(|error| vec![Err(error.with_operation("send")); batch.len()])
     }
 

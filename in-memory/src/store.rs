@@ -217,7 +217,7 @@ impl Lane {
             }
         };
         let segment = &mut store.segments[number as usize];
-        if segment.live == 0 {
+        if segment.live == 0 && self.ready == 0 {
             // All were handed out and settled: begin again while the memory is in the cache.
             segment.slots.clear();
             segment.oldest = Nanos::MAX;

@@ -1,0 +1,1 @@
+//! Benchmarks of towpath beside its peers: `cargo bench -p towpath-benches`.

@@ -111,6 +111,11 @@ impl Queue {
         &self.options
     }
 
+    /// The backend that opens it, for tests and tools that work with the driver itself.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
     /// Opens the sending half.
     ///
     /// # Errors

@@ -72,7 +72,8 @@ impl Registry {
             Error::new(
                 ErrorKind::InvalidConfig,
                 format!(
-                    "scheme {:?} of {config} is not registered{hint} (available: {})",
+                    "scheme {:?} of {config} is not registered{hint} (available: {}); backends are compiled in by the features of the \
+                     crate towpath",
                     config.scheme(),
                     if schemes.is_empty() {
                         "none".to_owned()

@@ -21,12 +21,14 @@
 //! | URL | queue | feature |
 //! |---|---|---|
 //! | `memory://orders` | in this process, with the semantics of the clouds | `memory` (default) |
+//! | `sqs://orders?region=eu-central-1` | Amazon SQS, standard and FIFO | `sqs` |
 //!
 //! # Modules
 //!
 //! Everything of the contract is re-exported here: [`Message`], [`Producer`], [`Consumer`],
 //! [`Delivery`], [`Handler`], [`Admin`], [`Capabilities`], [`Error`]. What comes with a feature is
-//! in a module of its own: `worker` runs handlers with retries, dead letters and a graceful drain.
+//! in a module of its own: `worker` runs handlers with retries, dead letters and a graceful drain,
+//! `config` reads named queues from a file and the environment.
 //!
 //! # Words
 //!
@@ -47,10 +49,28 @@ pub mod memory {
     pub use towpath_memory::*;
 }
 
+/// Amazon SQS.
+#[cfg(feature = "sqs")]
+pub mod sqs {
+    pub use towpath_sqs::*;
+}
+
 /// The worker runtime.
 #[cfg(feature = "worker")]
 pub mod worker {
     pub use towpath_worker::*;
+}
+
+/// Receiving webhooks.
+#[cfg(feature = "webhook")]
+pub mod webhook {
+    pub use towpath_webhook::*;
+}
+
+/// Writing back to other systems over HTTP.
+#[cfg(feature = "updater")]
+pub mod updater {
+    pub use towpath_updater::*;
 }
 
 /// The backends that were compiled in, by URL scheme.
@@ -60,6 +80,8 @@ pub fn registry() -> Registry {
     let registry = Registry::new();
     #[cfg(feature = "memory")]
     let registry = registry.with(towpath_memory::MemoryBackend::shared());
+    #[cfg(feature = "sqs")]
+    let registry = registry.with(towpath_sqs::Sqs::new());
     registry
 }
 

@@ -1,14 +1,6 @@
 //! Receiving.
 
-use std::{
-    fmt,
-    num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -28,6 +20,7 @@ use crate::{
 
 mod lease;
 mod pump;
+mod releases;
 pub(crate) mod settle;
 
 pub(crate) use lease::LeaseRef;
@@ -100,8 +93,7 @@ pub(crate) struct Shared {
     settler: mpsc::UnboundedSender<settle::Command>,
     closing: CancellationToken,
     tasks: TaskTracker,
-    /// Whether the caller decides what is beyond the limit on attempts.
-    limit_is_callers: AtomicBool,
+    releases: releases::Releases,
     _keeper: DropGuard,
 }
 
@@ -160,7 +152,7 @@ impl Consumer {
             settler,
             closing: CancellationToken::new(),
             tasks,
-            limit_is_callers: AtomicBool::new(false),
+            releases: releases::Releases::default(),
             _keeper: keeper_stop.drop_guard(),
         });
         let pump = needs_pump.then(|| Arc::new(pump::Pump::start(&shared)));
@@ -180,13 +172,6 @@ impl Consumer {
     /// The limit on attempts, where there is one.
     pub fn max_attempts(&self) -> Option<u32> {
         self.shared.options.max_attempts
-    }
-
-    /// Hands out deliveries beyond [`max_attempts`](Self::max_attempts) too, for all clones, and
-    /// leaves it to the caller to dead-letter them. For runtimes that know which deliveries never
-    /// reached a handler.
-    pub fn decide_attempts_here(&self) {
-        self.shared.limit_is_callers.store(true, Ordering::Relaxed);
     }
 
     /// Gives back what was fetched ahead, and fetches nothing until somebody receives again. For
@@ -265,7 +250,10 @@ impl Consumer {
             .into_iter()
             .zip(results)
             .map(|(envelope, result)| match result {
-                Ok(()) => Ok(status),
+                Ok(()) => {
+                    self.shared.releases.forget(&envelope.id);
+                    Ok(status)
+                }
                 Err((error, lease)) => Err(SettleError {
                     error,
                     delivery: lease.map(|lease| Box::new(Delivery::new(envelope, lease))),
@@ -324,6 +312,11 @@ impl Shared {
         self.options.dead_letter.as_ref()
     }
 
+    /// What this process gave back unhandled.
+    pub(crate) fn releases(&self) -> &releases::Releases {
+        &self.releases
+    }
+
     fn max_hold(&self) -> Duration {
         self.options
             .max_lease
@@ -375,9 +368,6 @@ impl Shared {
         let Some(most) = self.options.max_attempts else {
             return deliveries;
         };
-        if self.limit_is_callers.load(Ordering::Relaxed) {
-            return deliveries;
-        }
         let is_beyond = |d: &Delivery| d.attempt().is_some_and(|attempt| attempt > most);
         if !deliveries.iter().any(is_beyond) {
             return deliveries;

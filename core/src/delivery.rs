@@ -9,8 +9,8 @@ use crate::{
     consumer::{LeaseRef, settle::Operation},
 };
 
-/// A leased message: settle it with [`ack`](Self::ack), [`nack`](Self::nack) or
-/// [`dead_letter`](Self::dead_letter).
+/// A leased message: settle it with [`ack`](Self::ack), [`nack`](Self::nack),
+/// [`release`](Self::release) or [`dead_letter`](Self::dead_letter).
 ///
 /// The lease is kept alive for as long as the delivery lives, up to the consumer's `max_lease`.
 /// Dropping it without an answer releases the message promptly, for the next consumer.
@@ -67,8 +67,15 @@ impl Delivery {
     /// [`AckStatus::Submitted`] on SQS standard queues and on Pub/Sub without exactly-once
     /// delivery: in rare cases the message comes back all the same.
     pub async fn ack(self) -> Result<AckStatus, SettleError> {
-        let status = self.lease.consumer().ack_status();
-        self.settle(Operation::Ack).await.map(|()| status)
+        let consumer = self.lease.consumer();
+        let status = consumer.ack_status();
+        let noted =
+            (!consumer.releases().is_empty()).then(|| (consumer.clone(), self.envelope.id.clone()));
+        self.settle(Operation::Ack).await?;
+        if let Some((consumer, id)) = noted {
+            consumer.releases().forget(&id);
+        }
+        Ok(status)
     }
 
     /// Gives the message back, to be delivered again after `delay` at the earliest.
@@ -99,6 +106,25 @@ impl Delivery {
             });
         }
         self.settle(Operation::Nack(delay)).await
+    }
+
+    /// Gives the message back unhandled: as [`nack`](Self::nack), but this delivery does not count
+    /// as an attempt.
+    ///
+    /// This is remembered for as long as the consumer lives. Another process, and the broker's own
+    /// dead-letter policy, count it all the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`nack`](Self::nack).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`nack`](Self::nack).
+    pub async fn release(self, delay: Duration) -> Result<(), SettleError> {
+        // Before the nack: the message may be back before it returns.
+        self.lease.consumer().releases().note(&self.envelope.id);
+        self.nack(delay).await
     }
 
     /// Moves the message to the dead-letter queue with the reason: the copy is sent first, then

@@ -15,7 +15,8 @@ pub struct Envelope {
     pub id: MessageId,
     /// The message as it was sent.
     pub message: Message,
-    /// Which attempt this is: 1 is the first. `None` where the queue does not count attempts; see
+    /// Which attempt this is: 1 is the first. Deliveries that this process gave back unhandled are
+    /// left out. `None` where the queue does not count attempts; see
     /// [`Capabilities::attempts`](crate::Capabilities::attempts).
     pub attempt: Option<u32>,
     /// When the queue accepted the message, by the queue's clock.

@@ -153,7 +153,13 @@ impl Config {
         let queues = extract::<File>(&figment)?.queues;
         let settings = settings(&figment, &queues);
         let source = path.display().to_string();
-        let config = Self { registry, queues, profile, source, settings };
+        let config = Self {
+            registry,
+            queues,
+            profile,
+            source,
+            settings,
+        };
         // A mistake in any queue is told now, not when the queue is used for the first time.
         for name in config.names() {
             config.queue(name)?;
@@ -202,7 +208,11 @@ fn settings(figment: &Figment, queues: &BTreeMap<String, QueueConfig>) -> Vec<Se
     let mut settings = Vec::new();
     for (queue, config) in queues {
         let table = figment.find_value(&format!("queues.{queue}")).ok();
-        for option in table.iter().filter_map(|table| table.as_dict()).flat_map(|table| table.keys()) {
+        for option in table
+            .iter()
+            .filter_map(|table| table.as_dict())
+            .flat_map(|table| table.keys())
+        {
             let source = figment.find_metadata(&format!("queues.{queue}.{option}"));
             settings.push(Setting {
                 queue: queue.clone(),

@@ -4,10 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_layer::Layer;
 use towpath_core::{Attempts, Consumer, Error, ErrorKind, Handler, Result};
 
 use crate::{
-    Gate, RetryPolicy, Worker,
+    AttemptService, Gate, HandlerService, RetryPolicy, ServiceHandler, Worker,
     attempt::Bounds,
     keys::Keys,
     notes::Notes,
@@ -92,6 +93,17 @@ impl WorkerBuilder {
         self
     }
 
+    /// Puts a tower layer around the handler and the layers before it. See [`layers`](crate::layers).
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<HandlerService>,
+        L::Service: AttemptService,
+    {
+        let service = layer.layer(HandlerService::shared(self.handler));
+        self.handler = Arc::new(ServiceHandler::new(service));
+        self
+    }
+
     /// The worker.
     ///
     /// # Errors
@@ -112,7 +124,6 @@ impl WorkerBuilder {
         }
         // More could never be taken, and a semaphore has a bound of its own.
         let concurrency = self.concurrency.min(Semaphore::MAX_PERMITS / 4);
-        consumer.decide_attempts_here();
         Ok(Worker::new_from(Runtime {
             queue: consumer.queue().into(),
             consumer,

@@ -38,19 +38,26 @@ mod attempt;
 mod builder;
 mod gate;
 mod keys;
+pub mod layers;
 mod notes;
+#[cfg(feature = "opentelemetry")]
+mod otel;
 mod permits;
 mod receive;
 mod report;
 mod retry;
 mod runtime;
+mod service;
 mod settle;
 mod shutdown;
+mod trace_context;
 mod worker;
 
 pub use builder::WorkerBuilder;
 pub use gate::{Gate, Hold};
 pub use report::Report;
 pub use retry::{Backoff, RetryPolicy};
+pub use service::{AttemptService, HandlerService, OutcomeFuture, ServiceHandler};
 pub use shutdown::shutdown_signal;
+pub use trace_context::{TraceContext, TraceContextError};
 pub use worker::Worker;

@@ -1,8 +1,7 @@
 //! What a worker remembers about messages that it gave back.
 //!
-//! A broker counts deliveries and forgets why a message was given back. Two things are therefore
-//! kept here, as long as the process lives: how many deliveries never counted as an attempt, and
-//! before when a message must not be tried, where the queue's own delay is shorter than that.
+//! Kept for as long as the process lives: before when a message must not be tried, where the
+//! queue's own delay is shorter than that, and how often it failed, where the queue does not count.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -35,8 +34,6 @@ struct Inner {
 /// What is known about one message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Note {
-    /// Deliveries that were not an attempt.
-    pub(crate) releases: u32,
     /// Attempts that failed here.
     pub(crate) failures: u32,
     /// Before when it must not be tried.
@@ -98,10 +95,10 @@ mod tests {
         let notes = Notes::default();
         let last = MOST as u64 + 10;
         for id in 0..=last {
-            notes.edit(&id.into(), |note| note.releases += 1);
+            notes.edit(&id.into(), |note| note.failures += 1);
         }
         assert_eq!(notes.of(&0.into()), Note::default());
-        assert_eq!(notes.of(&last.into()).releases, 1);
+        assert_eq!(notes.of(&last.into()).failures, 1);
         assert_eq!(notes.lock().notes.len(), MOST);
     }
 

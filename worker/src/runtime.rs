@@ -117,10 +117,7 @@ impl Runtime {
         if self.stop.is_cancelled() {
             return Decision::Release(Duration::ZERO);
         }
-        let counted = envelope
-            .attempt
-            .map(|n| n.saturating_sub(note.releases).max(1));
-        let number = counted.unwrap_or(note.failures.saturating_add(1));
+        let number = envelope.attempt.unwrap_or(note.failures.saturating_add(1));
         if let Some(most) = self.settings.retry.max_attempts
             && number > most
         {
@@ -128,7 +125,7 @@ impl Runtime {
                 format!("{most} attempts were allowed, and none of them settled the message");
             return Decision::DeadLetter(FailureClass::AttemptsExhausted, reason);
         }
-        let attempt = Attempt::new(envelope.clone().with_attempt(counted), self.queue.clone());
+        let attempt = Attempt::new(envelope.clone(), self.queue.clone());
         let ended = attempt::run(
             &*self.handler,
             delivery,

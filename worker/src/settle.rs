@@ -43,7 +43,7 @@ impl Runtime {
                 }
                 Err(error) => self.not_settled("ack", error).await,
             },
-            Decision::Retry(delay) => match self.give_back(delivery, delay).await {
+            Decision::Retry(delay) => match self.give_back(delivery, delay, Delivery::nack).await {
                 Ok(()) => self.counts.retried.add(1),
                 Err(error) => self.not_settled("nack", error).await,
             },
@@ -58,11 +58,9 @@ impl Runtime {
         }
     }
 
-    /// Gives the message back and remembers that this was no attempt.
+    /// Gives the message back without an attempt that counts.
     async fn release(&self, delivery: Delivery, delay: Duration) {
-        let id = delivery.envelope().id.clone();
-        self.notes.edit(&id, |note| note.releases += 1);
-        match self.give_back(delivery, delay).await {
+        match self.give_back(delivery, delay, Delivery::release).await {
             Ok(()) => self.counts.released.add(1),
             Err(error) => self.not_settled("nack", error).await,
         }
@@ -76,12 +74,20 @@ impl Runtime {
         }
     }
 
-    /// Nacks with `delay`, or with the longest that the queue has; then the rest is remembered, and
-    /// the message is given back again when it comes too early.
-    async fn give_back(&self, delivery: Delivery, delay: Duration) -> Result<(), SettleError> {
+    /// Nacks or releases with `delay`, or with the longest that the queue has; then the rest is
+    /// remembered, and the message is given back again when it comes too early.
+    async fn give_back<F>(
+        &self,
+        delivery: Delivery,
+        delay: Duration,
+        nack: impl FnOnce(Delivery, Duration) -> F,
+    ) -> Result<(), SettleError>
+    where
+        F: Future<Output = Result<(), SettleError>>,
+    {
         let longest = self.consumer.capabilities().limits.nack_delay;
         if delay <= longest {
-            return delivery.nack(delay).await;
+            return nack(delivery, delay).await;
         }
         self.notes.edit(&delivery.envelope().id, |note| {
             note.not_before = Some(Instant::now() + delay);
@@ -95,7 +101,7 @@ impl Runtime {
                 () = self.stop.cancelled() => {}
             }
         }
-        delivery.nack(longest).await
+        nack(delivery, longest).await
     }
 
     /// Copies to the dead-letter queue and acks; tries again for a while, then gives the message
@@ -106,7 +112,7 @@ impl Runtime {
         if self.consumer.dead_letter().is_none() {
             tracing::error!(%id, %key, queue = &*self.queue, %reason, "a message failed for good, and the queue has no dead-letter queue; it stays in the queue and is tried again: configure one with dead_letter=NAME");
             let longest = self.settings.retry.backoff().longest();
-            match self.give_back(delivery, longest).await {
+            match self.give_back(delivery, longest, Delivery::nack).await {
                 Ok(()) => self.counts.retried.add(1),
                 Err(error) => self.not_settled("nack", error).await,
             }
@@ -137,7 +143,7 @@ impl Runtime {
                 let error = error.error;
                 tracing::error!(%id, %key, queue = &*self.queue, %error, "a message could not be dead-lettered; it stays in the queue and is tried again");
                 let longest = self.settings.retry.backoff().longest();
-                match self.give_back(delivery, longest).await {
+                match self.give_back(delivery, longest, Delivery::nack).await {
                     Ok(()) => self.counts.retried.add(1),
                     Err(error) => self.not_settled("nack", error).await,
                 }

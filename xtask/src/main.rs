@@ -4,15 +4,25 @@
 //! removing that folder undoes all of it.
 #![allow(
     clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command-line program talks on its standard streams"
+    reason = "a command-line program answers on standard output"
 )]
 
+/// Prints a line for the reader to standard error. A reader who has gone is no reason to panic:
+/// what was started has still to be stopped.
+macro_rules! say {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($part)*);
+    }};
+}
+
+mod ci;
 mod emulators;
 mod http;
 mod port;
 mod process;
 mod signals;
+mod test;
 mod tools;
 mod workspace;
 
@@ -33,23 +43,29 @@ enum Task {
     /// Start, stop or show the local servers that speak the clouds' protocols
     #[command(subcommand)]
     Emulators(emulators::Command),
+    /// Run all tests against servers that are started for them and stopped again
+    Test(test::Options),
+    /// Check all that has to hold: fmt, clippy, docs, features, test
+    Ci(ci::Options),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = signals::install().and_then(|()| match cli.task {
         Task::Emulators(command) => emulators::run(command),
+        Task::Test(options) => test::run(&options),
+        Task::Ci(options) => ci::run(&options),
     });
     match done {
         Ok(code) => code,
         Err(_) if signals::received() => {
-            eprintln!("interrupted");
+            say!("interrupted");
             ExitCode::from(signals::INTERRUPTED)
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            say!("error: {error}");
             for cause in error.chain().skip(1) {
-                eprintln!("  because: {cause}");
+                say!("  because: {cause}");
             }
             ExitCode::FAILURE
         }

@@ -1,18 +1,74 @@
-//! Processes that outlive the command that started them: which one a number means, and how to end
-//! just that one.
+//! Processes: those that are waited for, and those that outlive the command that started them.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde::{Deserialize, Serialize};
+
+use crate::signals;
 
 /// How often a process is looked at while its end is awaited.
 const POLL: Duration = Duration::from_millis(20);
+
+/// How long a command that is waited for may take to end after a signal.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Starts a command that [`wait`] can end together with all that it starts itself: Ctrl-C in the
+/// terminal reaches only this program, which passes it on.
+///
+/// # Errors
+///
+/// When the command cannot be started.
+pub(crate) fn start(command: &mut Command) -> Result<Child> {
+    Ok(command.process_group(0).spawn()?)
+}
+
+/// Waits until a command that [`start`] started ends. When a signal asks this program to end, the
+/// command and what it started are ended.
+///
+/// # Errors
+///
+/// When a signal came.
+pub(crate) fn wait(child: &mut Child) -> Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            signals::check()?;
+            return Ok(status);
+        }
+        if signals::received() {
+            end_group(child)?;
+            signals::check()?;
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Ends the child and every process of its group.
+fn end_group(child: &mut Child) -> Result<()> {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let group = group.with_context(|| format!("{} is not a process number", child.id()))?;
+    kill_process_group(group, Signal::TERM).context("ending the command")?;
+    let deadline = Instant::now() + GRACE;
+    let mut ended = false;
+    // The child may end before what it started does, so the group is asked after.
+    while Instant::now() < deadline {
+        ended = ended || child.try_wait()?.is_some();
+        if ended && rustix::process::test_kill_process_group(group).is_err() {
+            return Ok(());
+        }
+        thread::sleep(POLL);
+    }
+    if kill_process_group(group, Signal::KILL).is_ok() && !ended {
+        child.wait()?;
+    }
+    Ok(())
+}
 
 /// A process that can be told from a later one that was given the same number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

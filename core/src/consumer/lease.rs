@@ -130,7 +130,12 @@ pub(super) fn register(shared: &Arc<Shared>, received: Vec<Received>) -> Vec<Del
     };
     let mut envelopes = Vec::with_capacity(received.len());
     let mut entries = Vec::with_capacity(received.len());
-    for Received { envelope, receipt } in received {
+    for Received {
+        mut envelope,
+        receipt,
+    } in received
+    {
+        shared.releases.correct(&mut envelope);
         envelopes.push(envelope);
         entries.push(Entry {
             receipt,

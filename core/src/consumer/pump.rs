@@ -350,7 +350,7 @@ async fn run(shared: Arc<Shared>, state: Arc<State>, stop: CancellationToken) {
             () = sleep_until(healing_until.unwrap_or(idle_at)), if healing_until.is_some() => {
                 healing_until = None;
             }
-            () = sleep_until(idle_at), if has_buffer => release_idle(&state, idle),
+            () = sleep_until(idle_at), if has_buffer => release_idle(&shared, &state, idle),
         }
     }
     // Requests under way may still bring messages: they are released as they come.
@@ -368,7 +368,7 @@ async fn run(shared: Arc<Shared>, state: Arc<State>, stop: CancellationToken) {
         inner.bytes = 0;
         std::mem::take(&mut inner.buffer)
     };
-    drop(buffered);
+    release_unseen(&shared, buffered);
     state.arrival.notify_waiters();
 }
 
@@ -401,7 +401,7 @@ fn arrived(state: &State, answer: Answer) -> Result<bool> {
 }
 
 /// Releases what is buffered when nobody has asked for a while.
-fn release_idle(state: &State, idle: Duration) {
+fn release_idle(shared: &Shared, state: &State, idle: Duration) {
     let released = {
         let mut inner = state.lock();
         if !inner.waiting.is_empty() || Instant::now() < inner.idle_at(idle) {
@@ -410,5 +410,12 @@ fn release_idle(state: &State, idle: Duration) {
         inner.bytes = 0;
         std::mem::take(&mut inner.buffer)
     };
-    drop(released);
+    release_unseen(shared, released);
+}
+
+/// Gives back what no caller ever saw.
+fn release_unseen(shared: &Shared, deliveries: VecDeque<Delivery>) {
+    for delivery in &deliveries {
+        shared.releases.note(&delivery.envelope().id);
+    }
 }

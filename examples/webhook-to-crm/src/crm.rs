@@ -109,14 +109,21 @@ impl Crm {
                 if !line.ends_with('\n') {
                     break;
                 }
-                let entry: Applied = serde_json::from_str(&line)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display())))?;
+                let entry: Applied = serde_json::from_str(&line).map_err(|error| {
+                    io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("{}: {error}", path.display()),
+                    )
+                })?;
                 applied.insert(entry.key.clone(), entry);
                 whole += line.len() as u64;
                 line.clear();
             }
         }
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)?;
         file.set_len(whole)?;
         Ok(Self::with(Some(file), applied))
     }
@@ -162,36 +169,71 @@ impl Crm {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn change(&self, kind: &str, customer: String, headers: &HeaderMap, body: Value) -> Response {
+    async fn change(
+        &self,
+        kind: &str,
+        customer: String,
+        headers: &HeaderMap,
+        body: Value,
+    ) -> Response {
         let control = self.lock().control.clone();
         tokio::time::sleep(Duration::from_millis(control.latency_ms)).await;
         if control.down {
-            return answer(StatusCode::SERVICE_UNAVAILABLE, "the CRM is down for maintenance");
+            return answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the CRM is down for maintenance",
+            );
         }
-        if control.rate_limit.is_some_and(|limit| self.lock().is_too_fast(limit)) {
+        if control
+            .rate_limit
+            .is_some_and(|limit| self.lock().is_too_fast(limit))
+        {
             let mut response = answer(StatusCode::TOO_MANY_REQUESTS, "too many requests");
-            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
             return response;
         }
-        let Some(key) = headers.get("idempotency-key").and_then(|key| key.to_str().ok()) else {
-            return answer(StatusCode::BAD_REQUEST, "the header Idempotency-Key is missing");
+        let Some(key) = headers
+            .get("idempotency-key")
+            .and_then(|key| key.to_str().ok())
+        else {
+            return answer(
+                StatusCode::BAD_REQUEST,
+                "the header Idempotency-Key is missing",
+            );
         };
         let mut inner = self.lock();
         if control.refuse.contains(&customer) {
             inner.refused += 1;
-            return answer(StatusCode::UNPROCESSABLE_ENTITY, "this customer has asked not to be contacted");
+            return answer(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "this customer has asked not to be contacted",
+            );
         }
         if inner.applied.contains_key(key) {
             inner.duplicates += 1;
-            return (StatusCode::OK, Json(json!({ "applied": key, "repeated": true }))).into_response();
+            return (
+                StatusCode::OK,
+                Json(json!({ "applied": key, "repeated": true })),
+            )
+                .into_response();
         }
-        let entry = Applied { key: key.to_owned(), customer, kind: kind.to_owned(), body };
+        let entry = Applied {
+            key: key.to_owned(),
+            customer,
+            kind: kind.to_owned(),
+            body,
+        };
         match inner.write(&entry) {
             Ok(()) => {
                 inner.applied.insert(key.to_owned(), entry);
                 (StatusCode::CREATED, Json(json!({ "applied": key }))).into_response()
             }
-            Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, &format!("the ledger: {error}")),
+            Err(error) => answer(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &format!("the ledger: {error}"),
+            ),
         }
     }
 }

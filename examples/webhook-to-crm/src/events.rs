@@ -53,8 +53,11 @@ pub fn generate(seed: u64, count: usize) -> Vec<Line> {
     let mut rng = Rng::with_seed(seed);
     let mut lines: Vec<Line> = Vec::with_capacity(count);
     for number in 0..count {
-        let timestamp =
-            if rng.bool() { TimestampForm::String } else { TimestampForm::Integer };
+        let timestamp = if rng.bool() {
+            TimestampForm::String
+        } else {
+            TimestampForm::Integer
+        };
         let earlier: Vec<usize> = (0..lines.len())
             .filter(|i| lines[*i].expect == Expect::Accepted)
             .collect();
@@ -67,7 +70,11 @@ pub fn generate(seed: u64, count: usize) -> Vec<Line> {
             9..11 => (Expect::Forged, event(&mut rng, number)),
             _ => (Expect::Accepted, event(&mut rng, number)),
         };
-        lines.push(Line { expect, timestamp, event });
+        lines.push(Line {
+            expect,
+            timestamp,
+            event,
+        });
     }
     lines
 }
@@ -84,7 +91,12 @@ const PEOPLE: [(&str, &str); 10] = [
     ("ines", "Inés Muñoz"),
     ("jose+news", "José \"Pepe\" O'Neill"),
 ];
-const DOMAINS: [&str; 4] = ["customer.example", "firma.example", "büro.example", "mail.test"];
+const DOMAINS: [&str; 4] = [
+    "customer.example",
+    "firma.example",
+    "büro.example",
+    "mail.test",
+];
 const SUBJECTS: [&str; 6] = [
     "Your order has shipped",
     "Ihre Rechnung für März",
@@ -93,9 +105,19 @@ const SUBJECTS: [&str; 6] = [
     "Re: \"quotes\" & <tags>, commas; and\ttabs",
     "Πρόσκληση",
 ];
-const TAGS: [&str; 5] = ["newsletter", "welcome", "invoice", "größe-xl", "キャンペーン"];
-const COUNTRIES: [(&str, &str, &str); 4] =
-    [("DE", "BE", "Berlin"), ("BR", "SP", "São Paulo"), ("JP", "13", "東京"), ("US", "TX", "Austin")];
+const TAGS: [&str; 5] = [
+    "newsletter",
+    "welcome",
+    "invoice",
+    "größe-xl",
+    "キャンペーン",
+];
+const COUNTRIES: [(&str, &str, &str); 4] = [
+    ("DE", "BE", "Berlin"),
+    ("BR", "SP", "São Paulo"),
+    ("JP", "13", "東京"),
+    ("US", "TX", "Austin"),
+];
 
 fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {
     &from[rng.usize(0..from.len())]
@@ -115,12 +137,27 @@ fn event(rng: &mut Rng, number: usize) -> Value {
     let domain = recipient.split('@').nth(1).unwrap_or_default().to_owned();
     let timestamp = 1_760_000_000.0 + number as f64 * 7.0 + f64::from(rng.u32(0..1_000)) / 1_000.0;
     let message_id = format!("{}.{}@mg.shop.example", hex(rng, 12), number);
-    let tags: Vec<&str> = TAGS.iter().copied().filter(|_| rng.u32(0..4) == 0).collect();
+    let tags: Vec<&str> = TAGS
+        .iter()
+        .copied()
+        .filter(|_| rng.u32(0..4) == 0)
+        .collect();
     let kind = *pick(
         rng,
         &[
-            "accepted", "rejected", "delivered", "delivered", "delivered", "failed", "failed", "opened", "opened",
-            "clicked", "unsubscribed", "complained", "stored",
+            "accepted",
+            "rejected",
+            "delivered",
+            "delivered",
+            "delivered",
+            "failed",
+            "failed",
+            "opened",
+            "opened",
+            "clicked",
+            "unsubscribed",
+            "complained",
+            "stored",
         ],
     );
     let mut event = json!({
@@ -146,8 +183,12 @@ fn event(rng: &mut Rng, number: usize) -> Value {
         "flags": { "is-routed": false, "is-authenticated": true, "is-system-test": false, "is-test-mode": false },
     });
     let details = match kind {
-        "accepted" => json!({ "method": "HTTP", "originating-ip": "192.0.2.17", "api-key-id": "ab12cd34-56ef78ab" }),
-        "rejected" => json!({ "log-level": "warn", "reject": { "reason": "Sandbox subdomains are for test purposes only", "description": "" } }),
+        "accepted" => {
+            json!({ "method": "HTTP", "originating-ip": "192.0.2.17", "api-key-id": "ab12cd34-56ef78ab" })
+        }
+        "rejected" => {
+            json!({ "log-level": "warn", "reject": { "reason": "Sandbox subdomains are for test purposes only", "description": "" } })
+        }
         "delivered" => json!({
             "envelope": { "transport": "smtp", "sender": "hello@shop.example", "sending-ip": "192.0.2.41", "targets": recipient },
             "delivery-status": { "tls": true, "mx-host": format!("mx.{domain}"), "attempt-no": 1, "code": 250, "message": "OK", "description": "", "session-seconds": 0.43, "utf8": true, "certificate-verified": true },
@@ -177,7 +218,9 @@ fn event(rng: &mut Rng, number: usize) -> Value {
             details
         }
         "complained" => json!({ "log-level": "warn" }),
-        _ => json!({ "storage": { "key": hex(rng, 40), "url": "https://storage.mailgun.example/v3/domains/mg.shop.example/messages/x", "region": "us-west1", "env": "production" } }),
+        _ => {
+            json!({ "storage": { "key": hex(rng, 40), "url": "https://storage.mailgun.example/v3/domains/mg.shop.example/messages/x", "region": "us-west1", "env": "production" } })
+        }
     };
     if let (Value::Object(event), Value::Object(details)) = (&mut event, details) {
         event.extend(details);
@@ -227,9 +270,18 @@ mod tests {
             .map(|line| format!("{} {}", line.event["event"], line.event["severity"]))
             .collect();
         assert_eq!(kinds.len(), 10, "{kinds:?}");
-        for expect in [Expect::Accepted, Expect::Duplicate, Expect::Malformed, Expect::Forged] {
+        for expect in [
+            Expect::Accepted,
+            Expect::Duplicate,
+            Expect::Malformed,
+            Expect::Forged,
+        ] {
             for form in [TimestampForm::String, TimestampForm::Integer] {
-                assert!(lines.iter().any(|line| line.expect == expect && line.timestamp == form));
+                assert!(
+                    lines
+                        .iter()
+                        .any(|line| line.expect == expect && line.timestamp == form)
+                );
             }
         }
         let is_refused = |line: &&Line| line.event["recipient"] == REFUSED_CUSTOMER;

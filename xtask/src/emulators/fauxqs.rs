@@ -10,6 +10,7 @@ use super::Program;
 use crate::tools::{self, Tools};
 use crate::workspace;
 
+/// The version in `package.json`.
 const VERSION: &str = "2.4.1";
 
 pub(super) struct Fauxqs {
@@ -45,5 +46,17 @@ impl Program for Fauxqs {
         let mut command = Command::new(&self.node);
         command.arg(&self.main).arg(port.to_string());
         Ok(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_that_of_the_package_file() {
+        let package = workspace::server_source("fauxqs", "package.json").expect("the file");
+        let package: serde_json::Value = serde_json::from_str(&package).expect("JSON");
+        assert_eq!(package["dependencies"]["fauxqs"], VERSION);
     }
 }

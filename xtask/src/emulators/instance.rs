@@ -26,6 +26,11 @@ const POLL: Duration = Duration::from_millis(100);
 /// How much of a log an error shows.
 const LOG_LINES: usize = 30;
 
+/// How the folders of instances begin that end with a process.
+const OWN: &str = "test-";
+/// The file that says which process.
+const OWNER: &str = "owner.json";
+
 /// The servers whose state and logs are in one folder.
 #[derive(Debug)]
 pub(crate) struct Instance {
@@ -46,6 +51,72 @@ impl Instance {
         Self {
             folder: tools.path("run"),
         }
+    }
+
+    /// One that ends with this process. Servers of processes that were killed before they could
+    /// stop theirs are stopped first.
+    ///
+    /// # Errors
+    ///
+    /// When its folder cannot be written, or such a server cannot be stopped.
+    pub(crate) fn own(tools: &Tools) -> Result<Self> {
+        let _lock = tools.lock()?;
+        Self::stop_abandoned(tools)?;
+        let owner = Identity::of(std::process::id())?;
+        let folder = tools.path("run").join(format!("{OWN}{}", owner.pid));
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let path = folder.join(OWNER);
+        fs::write(&path, serde_json::to_vec(&owner)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+        Ok(Self { folder })
+    }
+
+    /// Stops the servers whose owner has ended, and removes their folders. The lock is held.
+    fn stop_abandoned(tools: &Tools) -> Result<()> {
+        let run = tools.path("run");
+        let Ok(entries) = fs::read_dir(&run) else {
+            return Ok(());
+        };
+        for entry in entries {
+            let entry = entry.with_context(|| format!("reading {}", run.display()))?;
+            if !entry.file_name().to_string_lossy().starts_with(OWN) {
+                continue;
+            }
+            let instance = Self {
+                folder: entry.path(),
+            };
+            if !instance.has_owner() {
+                instance.stop_all()?;
+                instance.remove()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_owner(&self) -> bool {
+        let owner = fs::read(self.folder.join(OWNER)).ok();
+        let owner = owner.and_then(|text| serde_json::from_slice::<Identity>(&text).ok());
+        owner.is_some_and(|owner| owner.runs())
+    }
+
+    /// Stops the servers of an instance that [`own`](Self::own) made. Their logs are kept when
+    /// something failed, until the next time.
+    ///
+    /// # Errors
+    ///
+    /// When a server cannot be stopped or a file cannot be removed.
+    pub(crate) fn end(&self, tools: &Tools, passed: bool) -> Result<()> {
+        self.down(tools)?;
+        if passed {
+            return self.remove();
+        }
+        say!("the servers' logs are in {}", self.folder.display());
+        Ok(())
+    }
+
+    fn remove(&self) -> Result<()> {
+        fs::remove_dir_all(&self.folder)
+            .with_context(|| format!("removing {}", self.folder.display()))
     }
 
     fn state(&self) -> PathBuf {
@@ -73,7 +144,7 @@ impl Instance {
         if let Err(error) = done {
             for one in &started {
                 if let Err(error) = self.stop(one.server.name(), &mut running) {
-                    eprintln!("warning: {error:#}");
+                    say!("warning: {error:#}");
                 }
             }
             collect(started);
@@ -143,7 +214,7 @@ impl Instance {
         for one in started {
             self.wait(one)?;
             let seconds = one.since.elapsed().as_secs_f64();
-            eprintln!(
+            say!(
                 "{} answers on port {} ({seconds:.1} s)",
                 one.server.name(),
                 one.port
@@ -193,12 +264,17 @@ impl Instance {
     /// When one does not end; the others are stopped all the same.
     pub(crate) fn down(&self, tools: &Tools) -> Result<()> {
         let _lock = tools.lock()?;
+        self.stop_all()
+    }
+
+    /// Stops every server. The lock is held.
+    fn stop_all(&self) -> Result<()> {
         let mut running = state::read(&self.state())?;
         let names: Vec<String> = running.iter().map(|entry| entry.name.clone()).collect();
         let mut failed = None;
         for name in names {
             match self.stop(&name, &mut running) {
-                Ok(()) => eprintln!("{name} is stopped"),
+                Ok(()) => say!("{name} is stopped"),
                 Err(error) => failed = Some(error),
             }
         }
@@ -251,7 +327,7 @@ impl Instance {
 fn collect(started: Vec<Started>) {
     for mut one in started {
         if let Err(error) = one.child.try_wait() {
-            eprintln!("warning: collecting {}: {error}", one.server.name());
+            say!("warning: collecting {}: {error}", one.server.name());
         }
     }
 }

@@ -4,10 +4,12 @@
 //! on loopback only, each on a free port, and are left running by `up`; what runs is written to a
 //! file, so that `down` ends just those.
 
+mod elasticmq;
 mod fauxqs;
 mod google;
 mod instance;
 mod probe;
+mod pstest;
 mod state;
 
 use std::process::ExitCode;
@@ -18,6 +20,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::tools::Tools;
 
 pub(crate) use instance::Instance;
+pub(crate) use state::environment;
 
 /// What `cargo xtask emulators` can do.
 #[derive(Debug, Subcommand)]
@@ -40,10 +43,17 @@ pub(crate) enum Command {
 /// A server that can be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Server {
+    /// Pub/Sub, Google's own emulator
+    // First, because it is the one that has to be there: its absence is told before anything is
+    // installed.
+    Google,
     /// SQS, in Node.js
     Fauxqs,
-    /// Pub/Sub, Google's own emulator
-    Google,
+    /// SQS, in Scala
+    #[value(name = "elasticmq")]
+    ElasticMq,
+    /// Pub/Sub, Google's fake for the tests of its Go client
+    Pstest,
 }
 
 /// The protocol that a server speaks.
@@ -63,14 +73,16 @@ impl Server {
     fn name(self) -> &'static str {
         match self {
             Self::Fauxqs => "fauxqs",
+            Self::ElasticMq => "elasticmq",
             Self::Google => "google",
+            Self::Pstest => "pstest",
         }
     }
 
     fn protocol(self) -> Protocol {
         match self {
-            Self::Fauxqs => Protocol::Sqs,
-            Self::Google => Protocol::PubSub,
+            Self::Fauxqs | Self::ElasticMq => Protocol::Sqs,
+            Self::Google | Self::Pstest => Protocol::PubSub,
         }
     }
 
@@ -78,7 +90,9 @@ impl Server {
     fn variable(self) -> &'static str {
         match self {
             Self::Fauxqs => "TOWPATH_FAUXQS_ENDPOINT",
+            Self::ElasticMq => "TOWPATH_ELASTICMQ_ENDPOINT",
             Self::Google => "TOWPATH_PUBSUB_EMULATOR_ENDPOINT",
+            Self::Pstest => "TOWPATH_PSTEST_ENDPOINT",
         }
     }
 
@@ -86,7 +100,9 @@ impl Server {
     fn install(self, tools: &Tools) -> Result<Box<dyn Program>> {
         Ok(match self {
             Self::Fauxqs => Box::new(fauxqs::Fauxqs::install(tools)?),
+            Self::ElasticMq => Box::new(elasticmq::ElasticMq::install(tools)?),
             Self::Google => Box::new(google::Emulator::find()?),
+            Self::Pstest => Box::new(pstest::Pstest::install(tools)?),
         })
     }
 }
@@ -122,7 +138,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
                 &only
             };
             let running = instance.up(&tools, wanted)?;
-            let environment = state::environment(&running);
+            let environment = environment(&running);
             if json {
                 println!("{}", serde_json::to_string_pretty(&environment)?);
             } else {

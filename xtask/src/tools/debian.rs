@@ -21,6 +21,16 @@ pub(crate) const JAVA: Program = Program {
     name: "java",
     packages: &["default-jre-headless"],
 };
+/// Fetches ElasticMQ.
+pub(crate) const MAVEN: Program = Program {
+    name: "mvn",
+    packages: &["maven"],
+};
+/// Fetches Go where the system has none or an older one.
+pub(crate) const PYTHON: Program = Program {
+    name: "python3",
+    packages: &["python3", "python3-venv"],
+};
 /// Installs fauxqs, and Node.js itself where the system's is too old.
 pub(crate) const NPM: Program = Program {
     name: "npm",
@@ -37,24 +47,32 @@ pub(crate) fn require(program: Program) -> Result<PathBuf> {
     if let Some(path) = find(program.name) {
         return Ok(path);
     }
+    install(program.name, program.packages)?;
+    find(program.name)
+        .with_context(|| format!("{} brought no {}", program.packages.join(" "), program.name))
+}
+
+/// Installs packages because `missing` is not there.
+///
+/// # Errors
+///
+/// When this does not run as root on Debian or a system made from it, or the packages cannot be
+/// had.
+pub(crate) fn install(missing: &str, packages: &[&str]) -> Result<()> {
     if find("apt-get").is_none() || !rustix::process::geteuid().is_root() {
         bail!(
-            "{} is not installed; on Debian and Ubuntu: sudo apt-get install -y {}",
-            program.name,
-            program.packages.join(" ")
+            "{missing} is not installed; on Debian and Ubuntu: sudo apt-get install -y {}",
+            packages.join(" ")
         );
     }
-    eprintln!(
-        "{} is not installed; installing {}",
-        program.name,
-        program.packages.join(", ")
+    say!(
+        "{missing} is not installed; installing {}",
+        packages.join(" ")
     );
     run(apt_get().arg("update"))?;
     run(apt_get()
         .args(["install", "-y", "--no-install-recommends"])
-        .args(program.packages))?;
-    find(program.name)
-        .with_context(|| format!("{} brought no {}", program.packages.join(" "), program.name))
+        .args(packages))
 }
 
 fn apt_get() -> Command {

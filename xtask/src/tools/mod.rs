@@ -1,16 +1,17 @@
 //! The folder that holds what tasks install, and the programs they need to do so.
 
 pub(crate) mod debian;
+mod go;
 mod node;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{signals, workspace};
+use crate::{process, signals, workspace};
 
 /// The name of the file that says that an installation is complete.
 const MARKER: &str = ".installed";
@@ -58,7 +59,7 @@ impl Tools {
             .open(&path);
         let file = file.with_context(|| format!("opening {}", path.display()))?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            eprintln!("waiting for another task that uses {}", self.root.display());
+            say!("waiting for another task that uses {}", self.root.display());
             loop {
                 match flock(&file, FlockOperation::LockExclusive) {
                     Err(rustix::io::Errno::INTR) => signals::check()?,
@@ -88,7 +89,7 @@ impl Tools {
         if fs::read_to_string(&marker).is_ok_and(|text| text == fingerprint) {
             return Ok(folder);
         }
-        eprintln!("installing {name} into {}", self.root.display());
+        say!("installing {name} into {}", self.root.display());
         if folder.exists() {
             fs::remove_dir_all(&folder)
                 .with_context(|| format!("removing the incomplete {}", folder.display()))?;
@@ -97,6 +98,20 @@ impl Tools {
         install(&folder).with_context(|| format!("installing {name}"))?;
         fs::write(&marker, fingerprint).with_context(|| format!("writing {}", marker.display()))?;
         Ok(folder)
+    }
+
+    /// Removes a cache after the installation that filled it, for some take much room.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be removed.
+    pub(crate) fn forget(&self, cache: &Path) -> Result<()> {
+        match fs::remove_dir_all(cache) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", cache.display()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -125,12 +140,9 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 /// When the command cannot be started or fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);
-    let status = command
-        .stdin(std::process::Stdio::null())
-        .stdout(std::io::stderr())
-        .status()
-        .with_context(|| format!("starting `{shown}`"))?;
-    signals::check()?;
+    let status = process::start(command.stdin(Stdio::null()).stdout(std::io::stderr()))
+        .and_then(|mut child| process::wait(&mut child))
+        .with_context(|| format!("running `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed ({status})");
     }
@@ -139,7 +151,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// What a command prints on standard output, trimmed; `None` when it cannot be run or fails.
 pub(crate) fn output(command: &mut Command) -> Option<String> {
-    let output = command.stdin(std::process::Stdio::null()).output().ok()?;
+    let output = command.stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     output.status.success().then_some(text)
 }

@@ -12,6 +12,8 @@ use super::{Tools, find, output, run, version_numbers};
 const NEEDED: (u32, u32) = (22, 5);
 /// The one that is installed where the system has none or an older one.
 const VERSION: &str = "24.21.0";
+/// Where `npm` keeps what it downloads.
+const NPM_CACHE: &str = "npm";
 
 impl Tools {
     /// The path of a `node` that runs fauxqs.
@@ -51,7 +53,7 @@ impl Tools {
     /// When `npm` is missing and cannot be installed.
     fn npm(&self) -> Result<Command> {
         let mut command = Command::new(require(NPM)?);
-        command.env("npm_config_cache", self.path("npm")).args([
+        command.env("npm_config_cache", self.path(NPM_CACHE)).args([
             "--no-audit",
             "--no-fund",
             "--no-update-notifier",
@@ -71,7 +73,8 @@ impl Tools {
             std::fs::copy(sources.join(file), folder.join(file))
                 .with_context(|| format!("copying {}", sources.join(file).display()))?;
         }
-        run(self.npm()?.current_dir(folder).args(["ci", "--omit=dev"]))
+        run(self.npm()?.current_dir(folder).args(["ci", "--omit=dev"]))?;
+        self.forget(&self.path(NPM_CACHE))
     }
 }
 

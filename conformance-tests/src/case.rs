@@ -193,11 +193,9 @@ impl Need {
             ),
             Self::Purge => (capabilities.purge, "the queue cannot be purged"),
             // Of the harness, or found out when the queue is made.
-            Self::DeadLetter
-            | Self::PausedClock
-            | Self::Cut
-            | Self::Unreachable
-            | Self::Denied => return None,
+            Self::DeadLetter | Self::PausedClock | Self::Cut | Self::Unreachable | Self::Denied => {
+                return None;
+            }
         };
         (!has).then_some(what)
     }

@@ -151,27 +151,38 @@ impl Context {
         let asked = self.needs(Need::Ordering)
             || self.needs(Need::ConfirmedAck)
             || self.needs(Need::BrokerDeadLetter);
-        let refused = match admin.ensure(&queue.spec, EnsureMode::Create).await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
+        let mut created = admin.ensure(&queue.spec, EnsureMode::Create).await;
         if may_lack_policy
-            && refused.kind() == ErrorKind::Unsupported
+            && created
+                .as_ref()
+                .is_err_and(|error| error.kind() == ErrorKind::Unsupported)
             && let Some(dead_letter) = dead_letter
         {
+            // A broker without a policy: two queues, and consumers that move messages.
             let mut spec = queue.spec.clone();
             spec.dead_letter = None;
-            admin.ensure(&spec, EnsureMode::Create).await?;
-            let admin = dead_letter.admin().await?;
-            admin.ensure(&spec, EnsureMode::Create).await?;
-            return Ok(());
+            created = admin.ensure(&spec, EnsureMode::Create).await;
+            if created.is_ok() {
+                let admin = dead_letter.admin().await?;
+                created = admin.ensure(&spec, EnsureMode::Create).await;
+            }
         }
-        match refused.kind() {
-            ErrorKind::Unsupported | ErrorKind::InvalidConfig if asked => Err(CaseError::ignored(
-                format!("such a queue cannot be had: {}", refused.message()),
-            )),
-            _ => Err(CaseError::failed(format!(
-                "the queue could not be created: {refused}"
+        match created {
+            Ok(_) => Ok(()),
+            Err(error)
+                if asked
+                    && matches!(
+                        error.kind(),
+                        ErrorKind::Unsupported | ErrorKind::InvalidConfig
+                    ) =>
+            {
+                Err(CaseError::ignored(format!(
+                    "there is no such queue: {}",
+                    error.message()
+                )))
+            }
+            Err(error) => Err(CaseError::failed(format!(
+                "the queue could not be created: {error}"
             ))),
         }
     }
@@ -194,10 +205,10 @@ impl Context {
             let Some(what) = need.missing(capabilities) else {
                 continue;
             };
-            let was_asked = match need {
-                Need::Ordering | Need::BrokerDeadLetter | Need::ConfirmedAck => true,
-                _ => false,
-            };
+            let was_asked = matches!(
+                need,
+                Need::Ordering | Need::BrokerDeadLetter | Need::ConfirmedAck
+            );
             return Err(if was_asked {
                 CaseError::failed(format!("the queue was created with {need}, but {what}"))
             } else {
@@ -340,15 +351,11 @@ impl Context {
         let deadline = begun + time;
         while Instant::now() < deadline {
             let left = deadline.saturating_duration_since(Instant::now());
-            let received = match timeout_at(
-                deadline + self.slack(),
-                consumer.receive_batch(1, left),
-            )
-            .await
-            {
-                Ok(received) => received?,
-                Err(_) => break,
-            };
+            let received =
+                match timeout_at(deadline + self.slack(), consumer.receive_batch(1, left)).await {
+                    Ok(received) => received?,
+                    Err(_) => break,
+                };
             if let Some(delivery) = received.first() {
                 return Err(CaseError::failed(format!(
                     "{} was delivered after {:?} (attempt {:?}), but {why}",
@@ -366,10 +373,7 @@ impl Context {
     /// # Errors
     ///
     /// [`CaseError::Failed`] when none comes.
-    pub async fn receive_raw(
-        &self,
-        driver: &dyn driver::Consumer,
-    ) -> Result<Received, CaseError> {
+    pub async fn receive_raw(&self, driver: &dyn driver::Consumer) -> Result<Received, CaseError> {
         let mut received = self.receive_raw_many(driver, 1).await?;
         received
             .pop()
@@ -409,7 +413,11 @@ impl Context {
     /// Deletes what was created.
     pub(crate) async fn clean_up(&self) {
         let created: Vec<_> = {
-            let mut created = self.0.created.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut created = self
+                .0
+                .created
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             created.drain(..).collect()
         };
         for config in created {

@@ -35,9 +35,14 @@ pub(crate) fn read(text: &str, cases: &[Case]) -> Result<Vec<Deviation>, String>
     for (i, deviation) in file.deviation.iter().enumerate() {
         let name = &deviation.case;
         if !cases.iter().any(|case| case.name == name) {
-            return Err(format!("there is no case {name:?}; is it spelt as in --list?"));
+            return Err(format!(
+                "there is no case {name:?}; is it spelt as in --list?"
+            ));
         }
-        if file.deviation[..i].iter().any(|before| before.case == *name) {
+        if file.deviation[..i]
+            .iter()
+            .any(|before| before.case == *name)
+        {
             return Err(format!("the case {name:?} is there twice"));
         }
         if deviation.reason.trim().is_empty() {

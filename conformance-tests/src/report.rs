@@ -147,11 +147,9 @@ pub fn junit(runs: &[Run]) -> String {
             );
             let _ = match &report.outcome {
                 Outcome::Passed => writeln!(xml, "/>"),
-                Outcome::Ignored { reason } => writeln!(
-                    xml,
-                    "><skipped message=\"{}\"/></testcase>",
-                    escape(reason)
-                ),
+                Outcome::Ignored { reason } => {
+                    writeln!(xml, "><skipped message=\"{}\"/></testcase>", escape(reason))
+                }
                 Outcome::Deviation { reason, link, .. } => writeln!(
                     xml,
                     "><skipped message=\"known deviation: {} ({})\"/></testcase>",
@@ -233,10 +231,13 @@ pub fn markdown(runs: &[Run]) -> String {
 
 /// The number of a note, which is added where it is new.
 fn note(notes: &mut Vec<String>, text: &str) -> String {
-    let at = notes.iter().position(|note| note == text).unwrap_or_else(|| {
-        notes.push(text.to_owned());
-        notes.len() - 1
-    });
+    let at = notes
+        .iter()
+        .position(|note| note == text)
+        .unwrap_or_else(|| {
+            notes.push(text.to_owned());
+            notes.len() - 1
+        });
     format!("({})", at + 1)
 }
 
@@ -262,11 +263,14 @@ mod tests {
                 failure: "the body is \"x\"\n\u{1}".into(),
             },
         ];
-        let reports = outcomes.into_iter().zip(cases).map(|(outcome, case)| Report {
-            case,
-            outcome,
-            elapsed: Duration::from_millis(1_500),
-        });
+        let reports = outcomes
+            .into_iter()
+            .zip(cases)
+            .map(|(outcome, case)| Report {
+                case,
+                outcome,
+                elapsed: Duration::from_millis(1_500),
+            });
         Run::new("my queue", reports.collect())
     }
 
@@ -281,7 +285,10 @@ mod tests {
     #[test]
     fn junit_escapes_what_xml_cannot_carry() {
         let xml = junit(&[run()]);
-        assert!(xml.contains("tests=\"4\" failures=\"1\" skipped=\"2\" time=\"6.000\""), "{xml}");
+        assert!(
+            xml.contains("tests=\"4\" failures=\"1\" skipped=\"2\" time=\"6.000\""),
+            "{xml}"
+        );
         assert!(xml.contains("no &lt;ordering&gt;"), "{xml}");
         assert!(xml.contains("?a&amp;b"), "{xml}");
         assert!(xml.contains("&quot;x&quot;&#10;\u{fffd}"), "{xml}");
@@ -316,7 +323,13 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "| case | my queue | other |");
         assert_eq!(lines[1], "|---|---|---|");
-        assert_eq!(lines[2..6].iter().filter(|line| line.contains("yes")).count(), 1);
+        assert_eq!(
+            lines[2..6]
+                .iter()
+                .filter(|line| line.contains("yes"))
+                .count(),
+            1
+        );
         assert!(text.contains("- (1) | - (1) |"), "{text}");
         assert!(text.contains("**no** (3) |  |"), "{text}");
         assert!(text.contains("(1) no <ordering>"), "{text}");

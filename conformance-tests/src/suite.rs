@@ -199,9 +199,12 @@ pub fn main(suites: impl IntoIterator<Item = Suite>) -> ExitCode {
         print(&run.to_string());
     }
     let json = serde_json::to_string_pretty(&runs).unwrap_or_default();
-    let written = [("CONFORMANCE_JSON", json), ("CONFORMANCE_JUNIT", junit(&runs))]
-        .into_iter()
-        .try_for_each(|(variable, text)| write(variable, &text));
+    let written = [
+        ("CONFORMANCE_JSON", json),
+        ("CONFORMANCE_JUNIT", junit(&runs)),
+    ]
+    .into_iter()
+    .try_for_each(|(variable, text)| write(variable, &text));
     if let Err(error) = written {
         print(&error);
         return ExitCode::FAILURE;
@@ -227,7 +230,9 @@ fn write(variable: &str, text: &str) -> Result<(), String> {
         return Ok(());
     };
     let path = PathBuf::from(path);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     folder
         .map_or(Ok(()), std::fs::create_dir_all)
         .and_then(|()| std::fs::write(&path, text))

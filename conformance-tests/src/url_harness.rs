@@ -122,9 +122,9 @@ impl UrlHarness {
 
     fn with_options(&self, name: &str, options: &[(String, String)]) -> Result<QueueConfig> {
         let queue = self.queue(name)?;
-        Ok(options.iter().fold(queue, |queue, (name, value)| {
-            queue.with_option(name, value)
-        }))
+        Ok(options
+            .iter()
+            .fold(queue, |queue, (name, value)| queue.with_option(name, value)))
     }
 }
 

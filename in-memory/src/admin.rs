@@ -97,7 +97,7 @@ impl MemoryAdmin {
     /// The settings as wanted, and how they differ from those that are.
     fn compare(&self, is: &Settings, wanted: &Wanted) -> Result<(Settings, Vec<Change>)> {
         if let Some(profile) = wanted.profile
-            && profile != is.profile
+            && !is.fits(profile)
         {
             return Err(error(
                 ErrorKind::InvalidConfig,

@@ -21,6 +21,7 @@ use towpath_core::{
 };
 
 use crate::{
+    backend::SCHEME,
     producer::{closed, throttled},
     profile,
     queue::{ExtendError, nanos},
@@ -167,7 +168,12 @@ impl MemoryConsumer {
                     {
                         return Err(throttled(operation));
                     }
-                    settle(inner, receipt, now).map_err(|error| error.with_operation(operation))
+                    // A receipt of another backend is refused, also where late acks are taken.
+                    receipt
+                        .numbers()
+                        .map_err(|error| error.with_backend(SCHEME))
+                        .and_then(|_| settle(inner, receipt, now))
+                        .map_err(|error| error.with_operation(operation))
                 })
                 .collect()
         });

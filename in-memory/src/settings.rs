@@ -130,7 +130,10 @@ impl Wanted {
                     "profile=sqs has no ordering and confirms no acks; use profile=sqs-fifo",
                 ));
             }
-            Some(Profile::Pubsub | Profile::PubsubOrdered) if spec.exactly_once => {
+            Some(profile @ (Profile::Pubsub | Profile::PubsubOrdered)) if spec.exactly_once => {
+                if profile == Profile::PubsubOrdered {
+                    self.ordered = Some(true);
+                }
                 self.profile = Some(Profile::PubsubExactlyOnce);
             }
             Some(Profile::Pubsub) if spec.ordered => self.profile = Some(Profile::PubsubOrdered),
@@ -278,7 +281,9 @@ impl Settings {
                 found.push((setting, is, asked));
             }
         };
-        if let Some(profile) = wanted.profile {
+        if let Some(profile) = wanted.profile
+            && !self.fits(profile)
+        {
             differ("profile", &self.profile.as_str(), &profile.as_str());
         }
         if let Some(ordered) = wanted.ordered {
@@ -306,6 +311,16 @@ impl Settings {
             differ("seed", is_seed, seed);
         }
         found
+    }
+
+    /// Whether the queue is one of `profile`. Ordering and exactly-once delivery are settings of a
+    /// Pub/Sub subscription: a queue that was created with more of them is Pub/Sub all the same.
+    pub(crate) fn fits(&self, profile: Profile) -> bool {
+        match profile {
+            Profile::Pubsub => self.profile.is_pubsub(),
+            Profile::PubsubOrdered => self.profile.is_pubsub() && self.ordered,
+            _ => self.profile == profile,
+        }
     }
 
     /// Refuses a handle that asks for something else than what is.

@@ -5,9 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use towpath_core::{Admin, Depth, EnsureMode, ErrorKind, Precision, QueueInfo};
 
-use crate::{
-    Case, CaseError, CaseResult, Context, context::numbered, ensure, ensure_eq,
-};
+use crate::{Case, CaseError, CaseResult, Context, context::numbered, ensure, ensure_eq};
 
 pub(super) const CASES: &[Case] = &[
     case!(

@@ -5,9 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use towpath_core::{Consumer, Delivery, FailureClass, Message};
 
-use crate::{
-    Case, CaseError, CaseResult, Context, TestQueue, context::text, ensure, ensure_eq,
-};
+use crate::{Case, CaseError, CaseResult, Context, TestQueue, context::text, ensure, ensure_eq};
 
 pub(super) const CASES: &[Case] = &[
     case!(
@@ -204,7 +202,8 @@ async fn the_broker_moves_what_is_delivered_too_often(cx: Context) -> CaseResult
         "it was moved after {deliveries} deliveries, and {most} are allowed"
     );
     compare(&dead.envelope().message, &message)?;
-    cx.nothing(&dead_letters, cx.slack(), "it was moved once").await?;
+    cx.nothing(&dead_letters, cx.slack(), "it was moved once")
+        .await?;
     cx.nothing(&consumer, cx.slack(), "it was moved away").await
 }
 

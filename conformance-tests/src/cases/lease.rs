@@ -308,10 +308,7 @@ async fn lease_lost_fires_when_the_message_is_settled_elsewhere(cx: Context) -> 
 async fn a_lease_ends_at_its_longest_time(cx: Context) -> CaseResult {
     let queue = cx.short_queue().await?;
     let longest = cx.lease() * 2;
-    let capped = queue.with_option(
-        "max_lease",
-        humantime::format_duration(longest).to_string(),
-    )?;
+    let capped = queue.with_option("max_lease", humantime::format_duration(longest).to_string())?;
     let (producer, consumer) = capped.halves().await?;
     producer.send("x").await?;
     let held = cx.receive(&consumer).await?;

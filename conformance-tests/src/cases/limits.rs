@@ -5,9 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use towpath_core::{Error, Message};
 
 use crate::{
-    Case, CaseError, CaseResult, Context, TestQueue,
-    context::numbered,
-    ensure, ensure_eq,
+    Case, CaseError, CaseResult, Context, TestQueue, context::numbered, ensure, ensure_eq,
 };
 
 pub(super) const CASES: &[Case] = &[

@@ -60,7 +60,12 @@ mod tests {
         let names: BTreeSet<_> = cases.iter().map(|case| case.name).collect();
         assert_eq!(names.len(), cases.len());
         for case in &cases {
-            assert!(case.promise.ends_with('.'), "{}: {}", case.name, case.promise);
+            assert!(
+                case.promise.ends_with('.'),
+                "{}: {}",
+                case.name,
+                case.promise
+            );
             assert!(case.promise.len() <= 110, "{}: {}", case.name, case.promise);
         }
     }

@@ -108,7 +108,10 @@ async fn the_ordering_key_comes_out_as_it_went_in(cx: Context) -> CaseResult {
         producer.send(message).await?;
     }
     for delivery in cx.receive_many(&consumer, keys.len()).await? {
-        let key = delivery.attributes().get("key").filter(|key| *key != "none");
+        let key = delivery
+            .attributes()
+            .get("key")
+            .filter(|key| *key != "none");
         ensure_eq!(
             delivery.envelope().message.ordering_key(),
             key,

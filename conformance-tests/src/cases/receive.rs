@@ -111,10 +111,7 @@ async fn a_look_at_an_empty_queue_does_not_wait(cx: Context) -> CaseResult {
     let consumer = cx.queue().await?.consumer().await?;
     let limit = cx.slack() * 2;
     match timeout(limit, consumer.receive_batch(1, Duration::ZERO)).await {
-        Ok(received) => ensure!(
-            received?.is_empty(),
-            "a message came out of an empty queue"
-        ),
+        Ok(received) => ensure!(received?.is_empty(), "a message came out of an empty queue"),
         Err(_) => return Err(CaseError::failed(format!("it took longer than {limit:?}"))),
     }
     Ok(())
@@ -137,7 +134,9 @@ async fn a_message_that_is_there_comes_at_once(cx: Context) -> CaseResult {
 async fn a_waiting_consumer_wakes_for_a_new_message(cx: Context) -> CaseResult {
     let (producer, consumer) = cx.queue().await?.halves().await?;
     let waiting = async {
-        let delivery = cx.receive_within(&consumer, cx.patience() + cx.delay()).await?;
+        let delivery = cx
+            .receive_within(&consumer, cx.patience() + cx.delay())
+            .await?;
         Ok::<_, CaseError>((text(&delivery), Instant::now()))
     };
     let sending = async {
@@ -162,7 +161,9 @@ async fn a_waiting_consumer_wakes_for_a_nacked_message(cx: Context) -> CaseResul
     producer.send("x").await?;
     let held = cx.receive(&first).await?;
     let waiting = async {
-        let delivery = cx.receive_within(&second, cx.patience() + cx.delay()).await?;
+        let delivery = cx
+            .receive_within(&second, cx.patience() + cx.delay())
+            .await?;
         Ok::<_, CaseError>((text(&delivery), Instant::now()))
     };
     let giving_back = async {
@@ -231,7 +232,12 @@ async fn a_cancelled_receive_loses_nothing(cx: Context) -> CaseResult {
 async fn competing_consumers_share_without_overlap(cx: Context) -> CaseResult {
     const MESSAGES: usize = 24;
     let queue = cx.queue().await?;
-    for result in queue.producer().await?.send_batch(&numbered("m", MESSAGES)).await {
+    for result in queue
+        .producer()
+        .await?
+        .send_batch(&numbered("m", MESSAGES))
+        .await
+    {
         result?;
     }
     let held = AtomicUsize::new(0);
@@ -314,7 +320,12 @@ async fn a_closing_consumer_gives_back_what_it_fetched_ahead(cx: Context) -> Cas
     const MESSAGES: usize = 8;
     let queue = cx.queue().await?;
     let greedy = queue.with_option("prefetch", "20")?.consumer().await?;
-    for result in queue.producer().await?.send_batch(&numbered("m", MESSAGES)).await {
+    for result in queue
+        .producer()
+        .await?
+        .send_batch(&numbered("m", MESSAGES))
+        .await
+    {
         result?;
     }
     cx.receive(&greedy).await?.ack().await?;

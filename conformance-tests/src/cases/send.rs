@@ -196,7 +196,9 @@ async fn a_body_of_the_largest_portable_size_is_carried(cx: Context) -> CaseResu
     let queue = cx.queue().await?;
     let driver = queue.driver_producer().await?;
     let most = driver.capabilities().limits.message_bytes;
-    let binary: Vec<u8> = (0..portable::BODY_BYTES).map(|i| (i * 31 % 251) as u8).collect();
+    let binary: Vec<u8> = (0..portable::BODY_BYTES)
+        .map(|i| (i * 31 % 251) as u8)
+        .collect();
     let mut message = Message::new(binary);
     if driver.encoded_len(&message) > most {
         let text: Vec<u8> = (0..most.min(portable::BODY_BYTES))

@@ -116,7 +116,8 @@ async fn a_batch_of_acks_settles_each_message(cx: Context) -> CaseResult {
     for result in results {
         result?;
     }
-    cx.nothing(&consumer, cx.lease() * 2, "all were acked").await
+    cx.nothing(&consumer, cx.lease() * 2, "all were acked")
+        .await
 }
 
 async fn a_late_ack_does_not_take_the_message_from_another(cx: Context) -> CaseResult {
@@ -320,17 +321,15 @@ async fn a_bad_receipt_does_not_spoil_its_batch(cx: Context) -> CaseResult {
     }
     ensure!(results[3].is_err(), "a foreign receipt was acked");
     let consumer = queue.consumer().await?;
-    cx.nothing(&consumer, cx.lease() * 2, "all were acked").await
+    cx.nothing(&consumer, cx.lease() * 2, "all were acked")
+        .await
 }
 
 async fn a_receipt_of_another_backend_is_refused(cx: Context) -> CaseResult {
     let driver = cx.queue().await?.driver_consumer().await?;
     let lease = cx.lease();
-    for receipt in [
-        Receipt::new("foreign"),
-        Receipt::new(17_u8),
-        Receipt::token(u64::MAX, u64::MAX),
-    ] {
+    // Of types that no driver has: also one that takes numbers must not take these.
+    for receipt in [Receipt::new("foreign"), Receipt::new([17_u8; 3])] {
         let receipts = [receipt];
         for (operation, results) in [
             ("ack", driver.ack(&receipts).await),

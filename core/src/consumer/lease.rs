@@ -118,8 +118,13 @@ pub(super) fn register(shared: &Arc<Shared>, received: Vec<Received>) -> Vec<Del
     let last = now.saturating_add(nanos(shared.max_hold()));
     let (first_end, heartbeat) = match shared.lease_duration() {
         Some(duration) => {
-            let end = now.saturating_add(nanos(duration)).min(last);
-            (end, now.saturating_add(nanos(duration) / 2))
+            let end = now.saturating_add(nanos(duration));
+            let heartbeat = if end < last {
+                now.saturating_add(nanos(duration) / 2)
+            } else {
+                last
+            };
+            (end.min(last), heartbeat)
         }
         None => (last, u64::MAX),
     };
@@ -526,13 +531,16 @@ async fn extend_batch(
             Some(Ok(())) => {
                 // Counted from before the call, so that we never believe in a lease for longer
                 // than the broker does.
-                let entry = due.entry();
-                entry
-                    .until
-                    .store(begun.saturating_add(nanos(lease)), Ordering::Release);
-                due.group
-                    .heartbeat
-                    .store(begun.saturating_add(nanos(lease) / 2), Ordering::Release);
+                let last = due.group.last;
+                let end = begun.saturating_add(nanos(lease));
+                due.entry().until.store(end.min(last), Ordering::Release);
+                // A lease that reaches the longest time is not extended again.
+                let heartbeat = if end < last {
+                    begun.saturating_add(nanos(lease) / 2)
+                } else {
+                    last
+                };
+                due.group.heartbeat.store(heartbeat, Ordering::Release);
             }
             Some(Err(error)) if is_final(&error) => {
                 if due.entry().enter(phase::LOST, |now| now == phase::HELD) {

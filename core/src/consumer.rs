@@ -242,7 +242,27 @@ impl Consumer {
         &self,
         deliveries: Vec<Delivery>,
     ) -> Vec<Result<AckStatus, SettleError>> {
-        let status = self.shared.ack_status();
+        let Some(first) = deliveries.first() else {
+            return Vec::new();
+        };
+        let shared = LeaseRef::consumer(first.as_ref()).clone();
+        let status = shared.ack_status();
+        let releases = &shared.releases;
+        if !shared.capabilities().gather {
+            let conclude = |delivery: Delivery, result: Result<()>| match result {
+                Ok(()) => {
+                    releases.forget(&delivery.envelope().id);
+                    Ok(status)
+                }
+                Err(error) => {
+                    let is_held = error.kind() != ErrorKind::LeaseLost;
+                    let delivery = is_held.then(|| Box::new(delivery));
+                    Err(SettleError { error, delivery })
+                }
+            };
+            let driver = &*shared.driver;
+            return settle::directly(driver, deliveries, settle::Operation::Ack, conclude).await;
+        }
         let (envelopes, leases): (Vec<_>, Vec<_>) =
             deliveries.into_iter().map(Delivery::into_parts).unzip();
         let results = lease::settle_batch(leases, settle::Operation::Ack).await;
@@ -251,7 +271,7 @@ impl Consumer {
             .zip(results)
             .map(|(envelope, result)| match result {
                 Ok(()) => {
-                    self.shared.releases.forget(&envelope.id);
+                    releases.forget(&envelope.id);
                     Ok(status)
                 }
                 Err((error, lease)) => Err(SettleError {
@@ -332,14 +352,12 @@ impl Shared {
 
     /// Receives by the caller's own future, for drivers whose `receive` may be dropped.
     async fn receive(self: &Arc<Self>, max: NonZeroUsize, wait: Duration) -> Result<Vec<Delivery>> {
-        let deadline = Instant::now().checked_add(wait);
+        let begun = Instant::now();
+        let mut left = wait;
         loop {
             if self.closing.is_cancelled() {
                 return Err(closed("receive"));
             }
-            let left = deadline.map_or(wait, |deadline| {
-                deadline.saturating_duration_since(Instant::now())
-            });
             let received = tokio::select! {
                 biased;
                 // Dropping the driver's receive is safe here; see `cancel_safe_receive`.
@@ -352,6 +370,7 @@ impl Shared {
             if !deliveries.is_empty() || (is_empty && left <= self.capabilities().limits.wait) {
                 return Ok(deliveries);
             }
+            left = wait.saturating_sub(begun.elapsed());
         }
     }
 

@@ -20,6 +20,12 @@ pub struct Delivery {
     lease: LeaseRef,
 }
 
+impl AsRef<LeaseRef> for Delivery {
+    fn as_ref(&self) -> &LeaseRef {
+        &self.lease
+    }
+}
+
 impl Delivery {
     pub(crate) fn new(envelope: Envelope, lease: LeaseRef) -> Self {
         Self { envelope, lease }

@@ -1,9 +1,15 @@
 //! Sending.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     Capabilities, Error, ErrorKind, Message, MessageId, QueueOptions, Result, Validation,
@@ -58,7 +64,7 @@ struct Inner {
     sender: Sender,
     validation: Validation,
     gather: Option<gather::Gather>,
-    closed: CancellationToken,
+    is_closed: AtomicBool,
 }
 
 impl Producer {
@@ -78,7 +84,7 @@ impl Producer {
             sender,
             validation: options.validation,
             gather,
-            closed: CancellationToken::new(),
+            is_closed: AtomicBool::new(false),
         }))
     }
 
@@ -129,26 +135,16 @@ impl Producer {
     ///
     /// When the future is dropped, any of the messages may or may not be sent.
     pub async fn send_batch(&self, messages: &[Message]) -> Vec<Result<MessageId>> {
-        let limits = &self.capabilities().limits;
-        let mut checks = Vec::with_capacity(messages.len());
-        let mut total = 0usize;
-        let mut is_all_valid = true;
-        for message in messages {
-            let check = self.check(message);
-            match &check {
-                Ok(bytes) => total = total.saturating_add(*bytes),
-                Err(_) => is_all_valid = false,
-            }
-            checks.push(check);
+        if messages.is_empty() {
+            return Vec::new();
         }
-        if is_all_valid && messages.len() <= limits.send_batch && total <= limits.send_batch_bytes {
-            return if messages.is_empty() {
-                Vec::new()
-            } else {
-                self.0.sender.send(messages).await
-            };
+        let limits = &self.capabilities().limits;
+        if messages.len() <= limits.send_batch && self.fits_one_call(messages) {
+            return self.0.sender.send(messages).await;
         }
 
+        let mut checks: Vec<Result<usize>> =
+            messages.iter().map(|message| self.check(message)).collect();
         let mut results: Vec<Result<MessageId>> = Vec::with_capacity(messages.len());
         let mut failed_keys: Vec<&str> = Vec::new();
         let mut next = 0;
@@ -209,15 +205,25 @@ impl Producer {
     ///
     /// When the future is dropped the producer is closed, but messages may still be on their way.
     pub async fn close(&self) -> Result<()> {
-        self.0.closed.cancel();
+        self.0.is_closed.store(true, Ordering::Release);
         if let Some(gather) = &self.0.gather {
             gather.flush().await;
         }
         self.0.sender.driver.close().await
     }
 
+    /// Whether all messages are valid and small enough to be sent together.
+    fn fits_one_call(&self, messages: &[Message]) -> bool {
+        let mut left = self.capabilities().limits.send_batch_bytes;
+        messages.iter().all(|message| {
+            let fits = self.check(message).ok();
+            let rest = fits.and_then(|bytes| left.checked_sub(bytes));
+            rest.map(|rest| left = rest).is_some()
+        })
+    }
+
     fn check(&self, message: &Message) -> Result<usize> {
-        if self.0.closed.is_cancelled() {
+        if self.0.is_closed.load(Ordering::Acquire) {
             return Err(closed("send"));
         }
         let bytes = self.0.sender.driver.encoded_len(message);

@@ -128,25 +128,18 @@ pub(super) fn register(shared: &Arc<Shared>, received: Vec<Received>) -> Vec<Del
         }
         None => (last, u64::MAX),
     };
-    let mut envelopes = Vec::with_capacity(received.len());
-    let mut entries = Vec::with_capacity(received.len());
-    for Received {
-        mut envelope,
-        receipt,
-    } in received
-    {
-        shared.releases.correct(&mut envelope);
-        envelopes.push(envelope);
-        entries.push(Entry {
-            receipt,
+    let entries = received
+        .iter()
+        .map(|received| Entry {
+            receipt: received.receipt.clone(),
             state: AtomicU8::new(phase::HELD),
             until: AtomicU64::new(first_end),
-        });
-    }
+        })
+        .collect();
     let group = Arc::new_cyclic(|group: &Weak<Group>| Group {
         slot: registry.groups().insert(group.clone()),
         shared: shared.clone(),
-        entries: entries.into_boxed_slice(),
+        entries,
         heartbeat: AtomicU64::new(heartbeat),
         last,
         changed: Notify::new(),
@@ -154,10 +147,11 @@ pub(super) fn register(shared: &Arc<Shared>, received: Vec<Received>) -> Vec<Del
     if first_end.min(heartbeat) < registry.next_wake.load(Ordering::Acquire) {
         registry.wake.notify_one();
     }
-    envelopes
+    received
         .into_iter()
         .enumerate()
-        .map(|(index, envelope)| {
+        .map(|(index, Received { mut envelope, .. })| {
+            shared.releases.correct(&mut envelope);
             Delivery::new(
                 envelope,
                 LeaseRef {
@@ -173,6 +167,12 @@ pub(super) fn register(shared: &Arc<Shared>, received: Vec<Received>) -> Vec<Del
 pub(crate) struct LeaseRef {
     group: Arc<Group>,
     index: usize,
+}
+
+impl AsRef<LeaseRef> for LeaseRef {
+    fn as_ref(&self) -> &LeaseRef {
+        self
+    }
 }
 
 impl LeaseRef {
@@ -322,7 +322,7 @@ pub(super) async fn settle_batch(
         }
         results
     } else {
-        settle::directly(&*shared.driver, leases, operation).await
+        settle::directly(&*shared.driver, leases, operation, settle::fate).await
     }
 }
 
@@ -333,8 +333,17 @@ pub(super) async fn keep(
     driver: Arc<dyn driver::Consumer>,
     stop: CancellationToken,
 ) {
+    let lease = &driver.capabilities().lease;
+    let half = nanos(lease.duration().unwrap_or(lease.max_total())) / 2;
+    let mut is_idle = false;
     loop {
-        let next = registry.next_due();
+        let mut next = registry.next_due();
+        if next.is_none() && !is_idle {
+            // Leases to come need nothing for half their time. Staying until then saves them from
+            // waking this task one after the other.
+            next = Some(registry.stay(half));
+            is_idle = true;
+        }
         let sleeping = async {
             match next {
                 Some(at) => sleep_until(registry.instant(at)).await,
@@ -344,7 +353,10 @@ pub(super) async fn keep(
         // All branches only wait; nothing is lost when one of them is dropped.
         tokio::select! {
             () = stop.cancelled() => return,
-            () = registry.wake.notified() => continue,
+            () = registry.wake.notified() => {
+                is_idle = false;
+                continue;
+            }
             () = sleeping => {}
         }
         let due = registry.due();
@@ -380,6 +392,13 @@ impl Registry {
             self.next_wake.store(next, Ordering::Release);
         }
         next
+    }
+
+    /// Notes that the keeper wakes after `half` by itself, and returns when.
+    fn stay(&self, half: u64) -> u64 {
+        let at = self.now().saturating_add(half);
+        self.next_wake.store(at, Ordering::Release);
+        at
     }
 
     /// Marks what ran out, and returns what is to be extended.

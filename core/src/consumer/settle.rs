@@ -185,7 +185,7 @@ async fn settle(driver: &dyn driver::Consumer, batch: Vec<Pending>, operation: O
             Err(error) => answer(done, Err((error, None))),
         }
     }
-    let results = call(driver, &leases, operation).await;
+    let results = call(driver, &leases.iter().collect::<Vec<_>>(), operation).await;
     for ((lease, done), result) in leases.into_iter().zip(waiting).zip(results) {
         if done.is_none() {
             // Nobody is left to try again: the message comes back at the end of its lease.
@@ -197,7 +197,8 @@ async fn settle(driver: &dyn driver::Consumer, batch: Vec<Pending>, operation: O
             lease.abandon();
             continue;
         }
-        answer(done, conclude(lease, result));
+        lease.end(&result);
+        answer(done, fate(lease, result));
     }
 }
 
@@ -208,40 +209,41 @@ fn answer(done: Option<oneshot::Sender<Fate>>, fate: Fate) {
     }
 }
 
-/// Settles by the caller's own future.
-pub(super) async fn directly(
+/// Settles by the caller's own future. `held` are leases, or what holds them; each goes to
+/// `conclude` with its result, when its lease has been told.
+pub(super) async fn directly<T: AsRef<LeaseRef>, R>(
     driver: &dyn driver::Consumer,
-    leases: Vec<LeaseRef>,
+    held: Vec<T>,
     operation: Operation,
-) -> Vec<Fate> {
-    let mut fates: Vec<Option<Fate>> = Vec::with_capacity(leases.len());
-    let mut begun = Vec::with_capacity(leases.len());
-    let now = leases.first().map_or(0, LeaseRef::now);
-    for lease in leases {
+    conclude: impl Fn(T, Result<()>) -> R,
+) -> Vec<R> {
+    let mut begun = Vec::with_capacity(held.len());
+    let mut refused = Vec::new();
+    let now = held.first().map_or(0, |held| held.as_ref().now());
+    for (i, lease) in held.iter().map(AsRef::as_ref).enumerate() {
         match lease.begin(operation, now) {
-            Ok(()) => {
-                begun.push(lease);
-                fates.push(None);
-            }
-            Err(error) => fates.push(Some(Err((error, None)))),
+            Ok(()) => begun.push(lease),
+            Err(error) => refused.push((i, error)),
         }
     }
-    let results = call(driver, &begun, operation).await;
-    let mut concluded = begun
-        .into_iter()
-        .zip(results)
-        .map(|(lease, result)| conclude(lease, result));
-    fates
-        .into_iter()
-        .map(|fate| {
-            fate.or_else(|| concluded.next())
-                .unwrap_or_else(|| Err((closed(operation.name()), None)))
+    let mut results = call(driver, &begun, operation).await.into_iter();
+    drop(begun);
+    let mut refused = refused.into_iter().peekable();
+    held.into_iter()
+        .enumerate()
+        .map(|(i, held)| {
+            let result = match refused.next_if(|(at, _)| *at == i) {
+                Some((_, error)) => Err(error),
+                None => results.next().unwrap_or_else(|| Err(missing(operation))),
+            };
+            held.as_ref().end(&result);
+            conclude(held, result)
         })
         .collect()
 }
 
-fn conclude(lease: LeaseRef, result: Result<()>) -> Fate {
-    lease.end(&result);
+/// The fate of a lease that was told how its settlement ended: with the lease where it still holds.
+pub(super) fn fate(lease: LeaseRef, result: Result<()>) -> Fate {
     match result {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::LeaseLost => Err((error, None)),
@@ -252,7 +254,7 @@ fn conclude(lease: LeaseRef, result: Result<()>) -> Fate {
 /// Calls the driver, and again for what failed and may succeed, while the leases hold.
 async fn call(
     driver: &dyn driver::Consumer,
-    leases: &[LeaseRef],
+    leases: &[&LeaseRef],
     operation: Operation,
 ) -> Vec<Result<()>> {
     if let Operation::Nack(_) = operation {
@@ -261,17 +263,40 @@ async fn call(
         }
     }
     let most = driver.capabilities().limits.settle_batch.max(1);
-    let mut results = Vec::with_capacity(leases.len());
+    let mut results = Vec::new();
     for chunk in leases.chunks(most) {
         let receipts: Vec<Receipt> = chunk.iter().map(|lease| lease.receipt().clone()).collect();
         let mut fates = operation.call(driver, &receipts).await;
-        let missing = Error::new(
-            ErrorKind::Unknown,
-            "the driver returned no result for this entry",
-        );
-        fates.resize(chunk.len(), Err(missing.with_operation(operation.name())));
-        results.append(&mut fates);
+        if fates.len() != chunk.len() {
+            fates.resize(chunk.len(), Err(missing(operation)));
+        }
+        if results.is_empty() {
+            results = fates;
+        } else {
+            results.append(&mut fates);
+        }
     }
+    if results.iter().any(Result::is_err) {
+        retry(driver, leases, operation, most, &mut results).await;
+    }
+    results
+}
+
+fn missing(operation: Operation) -> Error {
+    Error::new(
+        ErrorKind::Unknown,
+        "the driver returned no result for this entry",
+    )
+    .with_operation(operation.name())
+}
+
+async fn retry(
+    driver: &dyn driver::Consumer,
+    leases: &[&LeaseRef],
+    operation: Operation,
+    most: usize,
+    results: &mut [Result<()>],
+) {
     let mut backoff = Backoff::new();
     loop {
         let mut again: Vec<usize> = Vec::new();
@@ -288,7 +313,7 @@ async fn call(
         let at = Instant::now() + delay;
         again.retain(|i| at < leases[*i].until());
         if again.is_empty() {
-            return results;
+            return;
         }
         sleep_until(at).await;
         for chunk in again.chunks(most) {

@@ -148,9 +148,13 @@ async fn a_hundred_keys_stay_in_order_with_four_consumers_that_fail_now_and_then
                                 .ordering_key()
                                 .unwrap()
                                 .to_owned();
+                            // Noted before the ack, which lets the next one of the key go.
+                            seen.lock()
+                                .unwrap()
+                                .entry(key)
+                                .or_insert_with(Vec::new)
+                                .push(number);
                             delivery.ack().await.unwrap();
-                            let mut seen = seen.lock().unwrap();
-                            seen.entry(key).or_insert_with(Vec::new).push(number);
                         }
                     }
                 }

@@ -43,8 +43,8 @@ use crate::TraceContext;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a message",
     label = "not an extractor",
-    note = "extractors are `Json<T>`, `State<S>`, `Bytes`, `String`, `Attributes`, `IdempotencyKey`, `AttemptNumber`, ...; for a decoded body, write `Json<{Self}>`",
-    note = "`State<T>` needs `typed_with(function, state)`, where `T` is the type of the state or part of it"
+    note = "for a body that is decoded, take `Json<{Self}>`",
+    note = "other extractors are `State<S>`, `Bytes`, `String`, `Attributes`, `IdempotencyKey`, `AttemptNumber`, `Attempt`, ... (see `towpath_worker::extract`)"
 )]
 pub trait FromAttempt<S>: Sized {
     /// Takes the value.
@@ -56,6 +56,12 @@ pub trait FromAttempt<S>: Sized {
 }
 
 /// A part of the state `S`. Every state that can be cloned is a part of itself.
+#[diagnostic::on_unimplemented(
+    message = "the state of this handler has no `{Self}`",
+    label = "the state is `{S}`",
+    note = "`typed(function)` has the state `()`; pass another one with `typed_with(function, state)`",
+    note = "for a part of the state, write `impl FromRef<{S}> for {Self}`"
+)]
 pub trait FromRef<S> {
     /// The part.
     fn from_ref(state: &S) -> Self;

@@ -39,7 +39,8 @@ use crate::extract::FromAttempt;
 /// ```
 pub fn typed<F, Args>(function: F) -> Typed<F, Args, ()>
 where
-    F: TypedFn<Args, ()>,
+    F: TypedFn<Args, Output: IntoOutcome, Future: Send>,
+    Args: FromAttempt<()>,
 {
     typed_with(function, ())
 }
@@ -63,7 +64,8 @@ where
 /// ```
 pub fn typed_with<F, Args, S>(function: F, state: S) -> Typed<F, Args, S>
 where
-    F: TypedFn<Args, S>,
+    F: TypedFn<Args, Output: IntoOutcome, Future: Send>,
+    Args: FromAttempt<S>,
 {
     Typed {
         function,
@@ -88,28 +90,34 @@ impl<F, Args, S> fmt::Debug for Typed<F, Args, S> {
 #[async_trait]
 impl<F, Args, S> Handler for Typed<F, Args, S>
 where
-    F: TypedFn<Args, S>,
-    Args: 'static,
+    F: TypedFn<Args, Output: IntoOutcome, Future: Send>,
+    Args: FromAttempt<S> + 'static,
     S: Send + Sync + 'static,
 {
     async fn handle(&self, attempt: Attempt) -> Outcome {
-        self.function.call(&attempt, &self.state).await
+        let running = match Args::from_attempt(&attempt, &self.state) {
+            Ok(args) => self.function.call(args),
+            Err(failure) => return failure.into(),
+        };
+        running.await.into_outcome()
     }
 }
 
-/// A function that is a handler: `async fn` of up to eight [extractors](crate::extract) that returns
-/// something with an [outcome](IntoOutcome).
+/// An `async fn` of up to eight arguments. That they are [extractors](crate::extract), and that what
+/// it returns is an [outcome](IntoOutcome), is checked apart, so that an error names what is wrong.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler of messages",
-    label = "not a handler",
-    note = "a handler is an `async fn` with up to 8 arguments that returns `Result<(), E>`, `Outcome` or `()`",
-    note = "each argument is an extractor: `Json<T>`, `State<S>`, `Bytes`, `String`, `Attributes`, `IdempotencyKey`, `AttemptNumber`, `Attempt`, ... (see `towpath_worker::extract`)",
-    note = "`State<T>` needs `typed_with(function, state)`, where `T` is the type of the state or part of it",
-    note = "the error `E` is a `Failure` or any `std::error::Error + Send + Sync`, and the future is `Send`"
+    label = "not an `async fn` of up to 8 arguments",
+    note = "a handler is an `async fn` with up to 8 extractors as arguments that returns `Result<(), E>`, `Outcome` or `()`"
 )]
-pub trait TypedFn<Args, S>: Send + Sync + 'static {
-    /// Extracts the arguments and calls the function.
-    fn call(&self, attempt: &Attempt, state: &S) -> impl Future<Output = Outcome> + Send;
+pub trait TypedFn<Args>: Send + Sync + 'static {
+    /// What it returns in the end.
+    type Output;
+    /// Its future.
+    type Future: Future<Output = Self::Output>;
+
+    /// Calls the function.
+    fn call(&self, args: Args) -> Self::Future;
 }
 
 /// What a typed handler may return.
@@ -146,26 +154,25 @@ impl<T: IntoOutcome, E: Into<Failure>> IntoOutcome for Result<T, E> {
 
 macro_rules! typed_fn {
     ($($arg:ident),*) => {
-        #[allow(non_snake_case, unused_variables)]
-        impl<F, Fut, S, $($arg,)*> TypedFn<($($arg,)*), S> for F
+        impl<F, Fut, $($arg,)*> TypedFn<($($arg,)*)> for F
         where
             F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
-            Fut: Future<Output: IntoOutcome> + Send,
-            S: Sync,
-            $($arg: FromAttempt<S>,)*
+            Fut: Future,
         {
-            fn call(&self, attempt: &Attempt, state: &S) -> impl Future<Output = Outcome> + Send {
-                let extract = || -> Result<Fut, Failure> {
-                    $(let $arg = $arg::from_attempt(attempt, state)?;)*
-                    Ok(self($($arg),*))
-                };
-                let running = extract();
-                async move {
-                    match running {
-                        Ok(future) => future.await.into_outcome(),
-                        Err(failure) => failure.into(),
-                    }
-                }
+            type Output = Fut::Output;
+            type Future = Fut;
+
+            #[allow(non_snake_case)]
+            fn call(&self, ($($arg,)*): ($($arg,)*)) -> Fut {
+                self($($arg),*)
+            }
+        }
+
+        /// All of them; the first that fails is the failure.
+        impl<S, $($arg: FromAttempt<S>,)*> FromAttempt<S> for ($($arg,)*) {
+            #[allow(unused_variables)]
+            fn from_attempt(attempt: &Attempt, state: &S) -> Result<Self, Failure> {
+                Ok(($($arg::from_attempt(attempt, state)?,)*))
             }
         }
     };

@@ -5,16 +5,17 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_layer::Layer;
-use towpath_core::{Attempts, Consumer, Error, ErrorKind, Handler, Result};
+use towpath_core::{Attempt, Attempts, Consumer, Error, ErrorKind, Handler, Result};
 
 use crate::{
-    AttemptService, Gate, HandlerService, RetryPolicy, ServiceHandler, Worker,
+    AttemptService, Gate, HandlerService, Health, RetryPolicy, ServiceHandler, Worker,
     attempt::Bounds,
     keys::Keys,
+    metrics::WorkerMetrics,
     notes::Notes,
     permits::Permits,
     report::Counts,
-    runtime::{Clock, Runtime, Settings},
+    runtime::{Clock, RetryFor, Runtime, Settings},
 };
 
 /// Builds a [`Worker`]. Made by [`Worker::builder`].
@@ -25,6 +26,7 @@ pub struct WorkerBuilder {
     concurrency: usize,
     max_bytes: usize,
     retry: RetryPolicy,
+    retry_for: Option<Box<RetryFor>>,
     handler_timeout: Option<Duration>,
     drain_deadline: Duration,
     cancel_grace: Duration,
@@ -39,6 +41,7 @@ impl WorkerBuilder {
             concurrency: 16,
             max_bytes: 64 * 1_024 * 1_024,
             retry: RetryPolicy::default(),
+            retry_for: None,
             handler_timeout: None,
             drain_deadline: Duration::from_secs(25),
             cancel_grace: Duration::from_millis(200),
@@ -62,6 +65,17 @@ impl WorkerBuilder {
     /// When a failed message is tried again. Default: [`RetryPolicy::default`].
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
+        self
+    }
+
+    /// Gives some messages a retry policy of their own, for instance by type. Where the function
+    /// returns `None`, and for limits that its policy leaves open, the [general](Self::retry) one
+    /// holds.
+    pub fn retry_for(
+        mut self,
+        policy: impl Fn(&Attempt) -> Option<RetryPolicy> + Send + Sync + 'static,
+    ) -> Self {
+        self.retry_for = Some(Box::new(policy));
         self
     }
 
@@ -124,12 +138,19 @@ impl WorkerBuilder {
         }
         // More could never be taken, and a semaphore has a bound of its own.
         let concurrency = self.concurrency.min(Semaphore::MAX_PERMITS / 4);
+        let queue: Arc<str> = consumer.queue().into();
+        let longest = self.handler_timeout.unwrap_or(consumer.max_lease());
+        let longest = longest + self.cancel_grace + SETTLING;
+        let health = Health::new(queue.clone(), self.gate.clone(), longest);
         Ok(Worker::new_from(Runtime {
-            queue: consumer.queue().into(),
+            counts: Counts::new(WorkerMetrics::new(&queue), health.clone()),
+            queue,
             consumer,
+            health,
             handler: self.handler,
             settings: Settings {
                 retry,
+                retry_for: self.retry_for,
                 bounds: Bounds {
                     timeout: self.handler_timeout,
                     grace: self.cancel_grace,
@@ -140,7 +161,6 @@ impl WorkerBuilder {
             settling: Arc::new(Semaphore::new((2 * concurrency).max(256))),
             keys: Arc::new(Keys::default()),
             notes: Notes::default(),
-            counts: Counts::default(),
             gate: self.gate,
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -149,6 +169,9 @@ impl WorkerBuilder {
         }))
     }
 }
+
+/// How long the settlement of a message may take before it is a sign of bad health.
+const SETTLING: Duration = Duration::from_secs(60);
 
 fn check(consumer: &Consumer, retry: &RetryPolicy, timeout: Option<Duration>) -> Result<()> {
     let queue = consumer.queue();

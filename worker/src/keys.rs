@@ -5,15 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use towpath_core::Delivery;
-
-use crate::permits::Permit;
-
-/// A message in hand.
-pub(crate) type InHand = (Delivery, Permit);
+use crate::in_hand::InHand;
 
 /// The messages that wait for their predecessor, by ordering key.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Keys(Mutex<HashMap<Arc<str>, VecDeque<InHand>>>);
 
 impl Keys {
@@ -41,7 +36,6 @@ impl Keys {
 }
 
 /// The right to process the messages of one ordering key. Dropping it releases those that wait.
-#[derive(Debug)]
 pub(crate) struct Turn {
     keys: Arc<Keys>,
     key: Arc<str>,

@@ -54,6 +54,7 @@ pub use concurrency::{Concurrency, ConcurrencyLayer};
 pub use dead_letter::{DeadLetter, DeadLetterLayer};
 pub use idempotency::{Claim, Idempotency, IdempotencyLayer, IdempotencyStore, MemoryStore};
 pub use metrics::{Metrics, MetricsLayer};
+pub(crate) use rate_limit::Rate;
 pub use rate_limit::{RateLimit, RateLimitLayer};
 pub use retry::{RetryInPlace, RetryLayer};
 pub use timeout::{Timeout, TimeoutLayer};

@@ -36,14 +36,20 @@
 
 mod attempt;
 mod builder;
+mod depth;
+pub mod extract;
 mod gate;
+mod health;
+mod in_hand;
 mod keys;
 pub mod layers;
+pub mod metrics;
 mod notes;
 #[cfg(feature = "opentelemetry")]
 mod otel;
 mod permits;
 mod receive;
+mod redrive;
 mod report;
 mod retry;
 mod runtime;
@@ -51,13 +57,18 @@ mod service;
 mod settle;
 mod shutdown;
 mod trace_context;
+mod typed;
 mod worker;
 
 pub use builder::WorkerBuilder;
+pub use depth::DepthSampler;
 pub use gate::{Gate, Hold};
+pub use health::{Health, HealthReport};
+pub use redrive::{Fate, Redrive, RedriveEnd, RedriveFilter, RedriveReport, Redriven};
 pub use report::Report;
 pub use retry::{Backoff, RetryPolicy};
 pub use service::{AttemptService, HandlerService, OutcomeFuture, ServiceHandler};
 pub use shutdown::shutdown_signal;
 pub use trace_context::{TraceContext, TraceContextError};
+pub use typed::{IntoOutcome, Typed, TypedFn, typed, typed_with};
 pub use worker::Worker;

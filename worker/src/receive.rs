@@ -8,7 +8,8 @@ use towpath_core::{Delivery, Error, ErrorKind};
 
 use crate::{
     Backoff,
-    permits::{Grant, Permit},
+    in_hand::{Held, InHand},
+    permits::Grant,
     runtime::Runtime,
 };
 
@@ -62,7 +63,8 @@ impl Runtime {
                 }
                 Some(Err(error)) => {
                     failures += 1;
-                    self.counts.receive_errors.add(1);
+                    self.counts
+                        .receive_error(&self.queue, error.kind(), failures);
                     Some(self.pause_after(&error, failures))
                 }
             };
@@ -77,6 +79,7 @@ impl Runtime {
 
     async fn next_batch(&self) -> Result<(Grant, Vec<Delivery>), Error> {
         let grant = self.permits.acquire(BATCH).await;
+        let _receiving = self.health.receiving();
         let batch = self.consumer.receive_batch(grant.len(), WAIT).await?;
         Ok((grant, batch))
     }
@@ -84,10 +87,12 @@ impl Runtime {
     async fn paused(&self, stop: &CancellationToken) {
         tracing::info!(queue = &*self.queue, reasons = ?self.gate.reasons(), "paused");
         self.consumer.release_prefetched();
+        self.counts.metrics.paused.set(1);
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.gate.opened() => tracing::info!(queue = &*self.queue, "resumed"),
         }
+        self.counts.metrics.paused.set(0);
     }
 
     fn pause_after(&self, error: &Error, failures: u32) -> Duration {
@@ -102,39 +107,40 @@ impl Runtime {
     }
 
     fn dispatch(self: &Arc<Self>, batch: Vec<Delivery>, mut grant: Grant) {
-        if batch.is_empty() {
-            return;
-        }
-        self.counts.received.add(batch.len() as u64);
+        self.counts.received(batch.len() as u64);
         for delivery in batch {
+            let held = Held::new(self.health.clone(), self.counts.metrics.in_flight.clone());
             let message = &delivery.envelope().message;
             let attributes = message.attributes().iter();
             let len = attributes.fold(message.body().len(), |sum, (name, value)| {
                 sum + name.len() + value.len()
             });
             match grant.take(len) {
-                Some(permit) => self.start(delivery, permit),
+                Some(permit) => self.start(InHand {
+                    delivery,
+                    permit,
+                    held,
+                }),
                 // More than was asked for: back at once.
-                None => self.give_back_later(delivery),
+                None => self.give_back_later(delivery, held),
             }
         }
     }
 
-    fn start(self: &Arc<Self>, delivery: Delivery, permit: Permit) {
-        let Some(key) = delivery.envelope().message.ordering_key() else {
-            let runtime = self.clone();
-            self.spawn(async move { runtime.process(delivery, permit, None).await });
+    fn start(self: &Arc<Self>, message: InHand) {
+        let runtime = self.clone();
+        let Some(key) = message.delivery.envelope().message.ordering_key() else {
+            self.spawn(async move { runtime.process(message, None).await });
             return;
         };
         let key = key.to_owned();
-        let Some((first, turn)) = self.keys.enter(&key, (delivery, permit)) else {
+        let Some((first, turn)) = self.keys.enter(&key, message) else {
             return;
         };
-        let runtime = self.clone();
         self.spawn(async move {
             let mut next = Some((first, turn));
-            while let Some(((delivery, permit), turn)) = next {
-                runtime.process(delivery, permit, Some(&turn)).await;
+            while let Some((message, turn)) = next {
+                runtime.process(message, Some(&turn)).await;
                 next = turn.next();
             }
         });

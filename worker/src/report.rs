@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use towpath_core::Error;
+use towpath_core::{Error, ErrorKind};
+
+use crate::{Health, metrics::WorkerMetrics};
 
 /// What a worker did from start to end.
 ///
@@ -51,14 +53,17 @@ pub struct Report {
 impl Report {
     /// Whether every received message is accounted for.
     pub fn is_balanced(&self) -> bool {
-        self.received
-            == self.acked
-                + self.retried
-                + self.dead_lettered
-                + self.released
-                + self.lease_lost
-                + self.settle_failed
-                + self.unsettled
+        self.received == self.accounted()
+    }
+
+    fn accounted(&self) -> u64 {
+        self.acked
+            + self.retried
+            + self.dead_lettered
+            + self.released
+            + self.lease_lost
+            + self.settle_failed
+            + self.unsettled
     }
 }
 
@@ -86,61 +91,110 @@ impl fmt::Display for Report {
     }
 }
 
-/// The figures while they are counted.
-#[derive(Debug, Default)]
+/// The figures while they are counted, in the report and as metrics.
 pub(crate) struct Counts {
-    pub(crate) received: Count,
-    pub(crate) acked: Count,
-    pub(crate) retried: Count,
-    pub(crate) dead_lettered: Count,
-    pub(crate) released: Count,
-    pub(crate) lease_lost: Count,
-    pub(crate) settle_failed: Count,
-    pub(crate) panicked: Count,
-    pub(crate) timed_out: Count,
-    pub(crate) cancelled: Count,
-    pub(crate) receive_errors: Count,
+    received: AtomicU64,
+    receive_errors: AtomicU64,
+    settled: [AtomicU64; 6],
+    panicked: AtomicU64,
+    timed_out: AtomicU64,
+    cancelled: AtomicU64,
+    pub(crate) metrics: WorkerMetrics,
+    health: Health,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+/// How a message was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    Acked,
+    Retried,
+    DeadLettered,
+    Released,
+    LeaseLost,
+    Failed,
 }
 
 impl Counts {
+    pub(crate) fn new(metrics: WorkerMetrics, health: Health) -> Self {
+        Self {
+            received: AtomicU64::default(),
+            receive_errors: AtomicU64::default(),
+            settled: Default::default(),
+            panicked: AtomicU64::default(),
+            timed_out: AtomicU64::default(),
+            cancelled: AtomicU64::default(),
+            metrics,
+            health,
+        }
+    }
+
+    pub(crate) fn received(&self, messages: u64) {
+        self.health.received(messages);
+        if messages > 0 {
+            add(&self.received, messages);
+            self.metrics.received.increment(messages);
+        }
+    }
+
+    pub(crate) fn receive_error(&self, queue: &str, kind: ErrorKind, failures: u32) {
+        add(&self.receive_errors, 1);
+        self.health.failed(failures);
+        WorkerMetrics::receive_error(queue, kind.as_str());
+    }
+
+    pub(crate) fn settled(&self, how: Settled) {
+        add(&self.settled[how as usize], 1);
+        self.health.settled();
+        let metrics = &self.metrics;
+        let counter = match how {
+            Settled::Acked => &metrics.acked,
+            Settled::Retried => &metrics.retried,
+            Settled::DeadLettered => &metrics.dead_lettered,
+            Settled::Released => &metrics.released,
+            Settled::LeaseLost => &metrics.lease_lost,
+            Settled::Failed => &metrics.failed,
+        };
+        counter.increment(1);
+    }
+
+    pub(crate) fn panicked(&self) {
+        add(&self.panicked, 1);
+        self.metrics.panics.increment(1);
+    }
+
+    pub(crate) fn timed_out(&self) {
+        add(&self.timed_out, 1);
+        self.metrics.timeouts.increment(1);
+    }
+
+    pub(crate) fn cancelled(&self) {
+        add(&self.cancelled, 1);
+    }
+
     /// The figures now; what is not settled counts as unsettled.
     pub(crate) fn report(&self) -> Report {
-        // Read before the others are: a message is counted as received first.
+        let settled = |how: Settled| self.settled[how as usize].load(Ordering::Relaxed);
         let mut report = Report {
-            acked: self.acked.get(),
-            retried: self.retried.get(),
-            dead_lettered: self.dead_lettered.get(),
-            released: self.released.get(),
-            lease_lost: self.lease_lost.get(),
-            settle_failed: self.settle_failed.get(),
-            panicked: self.panicked.get(),
-            timed_out: self.timed_out.get(),
-            cancelled: self.cancelled.get(),
-            receive_errors: self.receive_errors.get(),
+            acked: settled(Settled::Acked),
+            retried: settled(Settled::Retried),
+            dead_lettered: settled(Settled::DeadLettered),
+            released: settled(Settled::Released),
+            lease_lost: settled(Settled::LeaseLost),
+            settle_failed: settled(Settled::Failed),
+            panicked: self.panicked.load(Ordering::Relaxed),
+            timed_out: self.timed_out.load(Ordering::Relaxed),
+            cancelled: self.cancelled.load(Ordering::Relaxed),
+            receive_errors: self.receive_errors.load(Ordering::Relaxed),
+            // Read last: a message is counted as received before it is settled.
+            received: self.received.load(Ordering::Relaxed),
             ..Report::default()
         };
-        report.received = self.received.get();
-        report.unsettled = report.received.saturating_sub(
-            report.acked
-                + report.retried
-                + report.dead_lettered
-                + report.released
-                + report.lease_lost
-                + report.settle_failed,
-        );
+        let accounted = report.accounted();
+        report.unsettled = report.received.saturating_sub(accounted);
         report
     }
+}
+
+fn add(count: &AtomicU64, n: u64) {
+    count.fetch_add(n, Ordering::Relaxed);
 }

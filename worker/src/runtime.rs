@@ -10,19 +10,23 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use towpath_core::{Attempt, Consumer, Delivery, FailureClass, Handler, Outcome};
 
 use crate::{
-    Gate, RetryPolicy,
+    Backoff, Gate, Health, RetryPolicy,
     attempt::{self, Bounds, Ended},
+    in_hand::{Held, InHand},
     keys::{Keys, Turn},
     notes::Notes,
-    permits::{Permit, Permits},
+    permits::Permits,
     report::Counts,
     settle::Decision,
 };
 
+/// The retry policy of a message, where it has one of its own.
+pub(crate) type RetryFor = dyn Fn(&Attempt) -> Option<RetryPolicy> + Send + Sync;
+
 /// How a worker works.
-#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) retry: RetryPolicy,
+    pub(crate) retry_for: Option<Box<RetryFor>>,
     pub(crate) bounds: Bounds,
     pub(crate) drain: Duration,
 }
@@ -46,6 +50,7 @@ pub(crate) struct Runtime {
     pub(crate) abort: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) clock: Clock,
+    pub(crate) health: Health,
 }
 
 /// The time of day, by tokio's clock.
@@ -62,11 +67,23 @@ impl Clock {
         }
     }
 
+    /// How long ago that was; `None` where it is to come.
+    pub(crate) fn since(&self, at: SystemTime) -> Option<Duration> {
+        self.now().duration_since(at).ok()
+    }
+
     /// Under a paused clock, tokio's time is ahead; when the system's clock was set forward, that
     /// one is.
-    pub(crate) fn now(&self) -> SystemTime {
+    fn now(&self) -> SystemTime {
         (self.started + self.since.elapsed()).max(SystemTime::now())
     }
+}
+
+/// The retry policy of one message.
+struct Policy<'a> {
+    backoff: &'a Backoff,
+    max_attempts: Option<u32>,
+    max_age: Option<Duration>,
 }
 
 impl Runtime {
@@ -84,7 +101,12 @@ impl Runtime {
     }
 
     /// Handles one message and settles it.
-    pub(crate) async fn process(&self, delivery: Delivery, permit: Permit, turn: Option<&Turn>) {
+    pub(crate) async fn process(&self, message: InHand, turn: Option<&Turn>) {
+        let InHand {
+            delivery,
+            permit,
+            held: _held,
+        } = message;
         let decision = self.decide(&delivery).await;
         // Off the handler's permit, so that a slow queue does not block the next handler.
         let Ok(_slot) = self.settling.acquire().await else {
@@ -95,9 +117,10 @@ impl Runtime {
     }
 
     /// Gives back a message that was not asked for.
-    pub(crate) fn give_back_later(self: &Arc<Self>, delivery: Delivery) {
+    pub(crate) fn give_back_later(self: &Arc<Self>, delivery: Delivery, held: Held) {
         let runtime = self.clone();
         self.spawn(async move {
+            let _held = held;
             runtime
                 .settle(delivery, Decision::Release(Duration::ZERO), None)
                 .await;
@@ -118,14 +141,16 @@ impl Runtime {
             return Decision::Release(Duration::ZERO);
         }
         let number = envelope.attempt.unwrap_or(note.failures.saturating_add(1));
-        if let Some(most) = self.settings.retry.max_attempts
+        let attempt = Attempt::new(envelope.clone(), self.queue.clone());
+        let of_its_own = self.settings.retry_for.as_ref().and_then(|of| of(&attempt));
+        let retry = self.policy(of_its_own.as_ref());
+        if let Some(most) = retry.max_attempts
             && number > most
         {
             let reason =
                 format!("{most} attempts were allowed, and none of them settled the message");
             return Decision::DeadLetter(FailureClass::AttemptsExhausted, reason);
         }
-        let attempt = Attempt::new(envelope.clone(), self.queue.clone());
         let ended = attempt::run(
             &*self.handler,
             delivery,
@@ -134,11 +159,28 @@ impl Runtime {
             self.settings.bounds,
         )
         .await;
-        self.judge(delivery, number, ended)
+        self.judge(delivery, number, ended, &retry)
+    }
+
+    /// The policy of a message; what its own leaves open is as for all.
+    fn policy<'a>(&'a self, of_its_own: Option<&'a RetryPolicy>) -> Policy<'a> {
+        let general = &self.settings.retry;
+        let retry = of_its_own.unwrap_or(general);
+        Policy {
+            backoff: retry.backoff(),
+            max_attempts: retry.max_attempts.or(general.max_attempts),
+            max_age: retry.max_age.or(general.max_age),
+        }
     }
 
     /// What an ended attempt, the one with this number, means for its message.
-    fn judge(&self, delivery: &Delivery, number: u32, ended: Ended) -> Decision {
+    fn judge(
+        &self,
+        delivery: &Delivery,
+        number: u32,
+        ended: Ended,
+        retry: &Policy<'_>,
+    ) -> Decision {
         let id = &delivery.envelope().id;
         let (after, reason) = match ended {
             Ended::Returned(Outcome::Ack) => return Decision::Ack,
@@ -151,36 +193,33 @@ impl Runtime {
             }
             Ended::Returned(Outcome::Retry { after, reason }) => (after, reason),
             Ended::Panicked(text) => {
-                self.counts.panicked.add(1);
+                self.counts.panicked();
                 tracing::error!(%id, queue = &*self.queue, panic = %text, "the handler panicked");
                 (None, format!("panicked: {text}"))
             }
             Ended::TimedOut => {
-                self.counts.timed_out.add(1);
+                self.counts.timed_out();
                 let limit = self.settings.bounds.timeout.unwrap_or_default();
                 let limit = humantime::format_duration(limit);
                 (None, format!("timed out after {limit}"))
             }
             Ended::Cancelled => {
-                self.counts.cancelled.add(1);
+                self.counts.cancelled();
                 return Decision::Release(Duration::ZERO);
             }
             Ended::LeaseLost => return Decision::Discard,
         };
-        let retry = &self.settings.retry;
         if retry.max_attempts.is_some_and(|most| number >= most) {
             return Decision::DeadLetter(FailureClass::AttemptsExhausted, reason);
         }
-        let age = delivery
-            .envelope()
-            .sent_at
-            .and_then(|at| self.clock.now().duration_since(at).ok());
+        let sent_at = delivery.envelope().sent_at;
+        let age = sent_at.and_then(|at| self.clock.since(at));
         if let (Some(most), Some(age)) = (retry.max_age, age)
             && age >= most
         {
             return Decision::DeadLetter(FailureClass::TooOld, reason);
         }
-        let delay = retry.delay(number, after);
+        let delay = retry.backoff.delay(number).max(after.unwrap_or_default());
         tracing::warn!(%id, queue = &*self.queue, attempt = number, %reason, ?delay, "an attempt failed; the message is tried again");
         if delivery.attempt().is_none() {
             self.notes.edit(id, |note| note.failures = number);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use towpath_core::{Delivery, Error, FailureClass, SettleError};
 
-use crate::{keys::Turn, runtime::Runtime};
+use crate::{keys::Turn, report::Settled, runtime::Runtime};
 
 /// Shorter delays than this are waited out with the lease kept, where the queue has no longer one.
 const SHORTEST_NACK: Duration = Duration::from_secs(1);
@@ -36,23 +36,32 @@ impl Runtime {
             self.release_followers(turn).await;
         }
         match decision {
-            Decision::Ack => match delivery.ack().await {
-                Ok(_) => {
-                    self.counts.acked.add(1);
-                    self.notes.forget(&id);
+            Decision::Ack => {
+                let sent_at = delivery.envelope().sent_at;
+                match delivery.ack().await {
+                    Ok(_) => {
+                        if let Some(age) = sent_at.and_then(|at| self.clock.since(at)) {
+                            self.counts.metrics.end_to_end.record(age);
+                        }
+                        self.counts.settled(Settled::Acked);
+                        self.notes.forget(&id);
+                    }
+                    Err(error) => self.not_settled("ack", error).await,
                 }
-                Err(error) => self.not_settled("ack", error).await,
-            },
-            Decision::Retry(delay) => match self.give_back(delivery, delay, Delivery::nack).await {
-                Ok(()) => self.counts.retried.add(1),
-                Err(error) => self.not_settled("nack", error).await,
-            },
+            }
+            Decision::Retry(delay) => {
+                self.counts.metrics.retry_delay.record(delay);
+                match self.give_back(delivery, delay, Delivery::nack).await {
+                    Ok(()) => self.counts.settled(Settled::Retried),
+                    Err(error) => self.not_settled("nack", error).await,
+                }
+            }
             Decision::Release(delay) => self.release(delivery, delay).await,
             Decision::DeadLetter(class, reason) => {
                 self.dead_letter(delivery, class, reason).await;
             }
             Decision::Discard => {
-                self.counts.lease_lost.add(1);
+                self.counts.settled(Settled::LeaseLost);
                 tracing::warn!(%id, queue = &*self.queue, "the lease was lost while the message was being handled; what its handler returned is discarded");
             }
         }
@@ -61,16 +70,17 @@ impl Runtime {
     /// Gives the message back without an attempt that counts.
     async fn release(&self, delivery: Delivery, delay: Duration) {
         match self.give_back(delivery, delay, Delivery::release).await {
-            Ok(()) => self.counts.released.add(1),
+            Ok(()) => self.counts.settled(Settled::Released),
             Err(error) => self.not_settled("nack", error).await,
         }
     }
 
     async fn release_followers(&self, turn: &Turn) {
         // The last one first: the queue never sees a later message without its predecessors.
-        for (delivery, permit) in turn.followers().into_iter().rev() {
-            drop(permit);
-            self.release(delivery, Duration::ZERO).await;
+        for follower in turn.followers().into_iter().rev() {
+            drop(follower.permit);
+            self.release(follower.delivery, Duration::ZERO).await;
+            drop(follower.held);
         }
     }
 
@@ -113,7 +123,7 @@ impl Runtime {
             tracing::error!(%id, %key, queue = &*self.queue, %reason, "a message failed for good, and the queue has no dead-letter queue; it stays in the queue and is tried again: configure one with dead_letter=NAME");
             let longest = self.settings.retry.backoff().longest();
             match self.give_back(delivery, longest, Delivery::nack).await {
-                Ok(()) => self.counts.retried.add(1),
+                Ok(()) => self.counts.settled(Settled::Retried),
                 Err(error) => self.not_settled("nack", error).await,
             }
             return;
@@ -125,7 +135,7 @@ impl Runtime {
         loop {
             let error = match delivery.dead_letter(class.clone(), reason.as_str()).await {
                 Ok(_) => {
-                    self.counts.dead_lettered.add(1);
+                    self.counts.settled(Settled::DeadLettered);
                     self.notes.forget(&id);
                     tracing::warn!(%id, %key, queue = &*self.queue, ?class, %reason, "dead-lettered");
                     return;
@@ -144,7 +154,7 @@ impl Runtime {
                 tracing::error!(%id, %key, queue = &*self.queue, %error, "a message could not be dead-lettered; it stays in the queue and is tried again");
                 let longest = self.settings.retry.backoff().longest();
                 match self.give_back(delivery, longest, Delivery::nack).await {
-                    Ok(()) => self.counts.retried.add(1),
+                    Ok(()) => self.counts.settled(Settled::Retried),
                     Err(error) => self.not_settled("nack", error).await,
                 }
                 return;
@@ -164,11 +174,11 @@ impl Runtime {
         } = error;
         match delivery {
             None if error.kind() == towpath_core::ErrorKind::LeaseLost => {
-                self.counts.lease_lost.add(1);
+                self.counts.settled(Settled::LeaseLost);
                 tracing::warn!(queue = &*self.queue, operation, %error, "the lease was lost before the message was settled");
             }
             held => {
-                self.counts.settle_failed.add(1);
+                self.counts.settled(Settled::Failed);
                 self.log_failed(operation, &error);
                 // Not released: what cannot be acked would be handled over and over.
                 if let Some(delivery) = held {

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use towpath_core::{Consumer, Handler, Result};
 
-use crate::{Gate, Report, WorkerBuilder, runtime::Runtime};
+use crate::{Gate, Health, Report, WorkerBuilder, health::phase, runtime::Runtime};
 
 /// Receives messages and runs a handler on each, many at once.
 ///
@@ -82,6 +82,11 @@ impl Worker {
         &self.runtime.gate
     }
 
+    /// Says whether the worker makes progress.
+    pub fn health(&self) -> Health {
+        self.runtime.health.clone()
+    }
+
     /// A token that stops the worker when it is cancelled.
     pub fn shutdown_token(&self) -> CancellationToken {
         self.shutdown.clone()
@@ -112,6 +117,8 @@ impl Worker {
         let runtime = self.runtime;
         let _abort = runtime.abort.clone().drop_guard();
         tracing::info!(queue = &*runtime.queue, "the worker starts");
+        let _ended = Ended(runtime.health.clone());
+        runtime.health.enter(phase::RUNNING);
         let stopping = self.shutdown.child_token();
         {
             let receiving = runtime.receive(&stopping);
@@ -126,7 +133,17 @@ impl Worker {
                 receiving.await;
             }
         }
+        runtime.health.enter(phase::DRAINING);
         drain(&runtime).await
+    }
+}
+
+/// Tells that the worker ended, also when its future is dropped.
+struct Ended(Health);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.enter(phase::ENDED);
     }
 }
 
@@ -187,7 +204,7 @@ impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker")
             .field("consumer", &self.runtime.consumer)
-            .field("settings", &self.runtime.settings)
+            .field("retry", &self.runtime.settings.retry)
             .finish_non_exhaustive()
     }
 }

@@ -62,6 +62,14 @@ impl Rate {
         }
     }
 
+    /// Without bursts.
+    pub(crate) fn steady(number: NonZeroU32, period: Duration) -> Self {
+        Self {
+            burst: Duration::ZERO,
+            ..Self::new(number, period)
+        }
+    }
+
     /// When the caller may start, and takes that place; `Err` with the wait when it is too long.
     pub(crate) fn take(&self, longest_wait: Duration) -> Result<Instant, Duration> {
         let now = Instant::now();

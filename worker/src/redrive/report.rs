@@ -1,0 +1,167 @@
+//! What a redrive did.
+
+use std::fmt;
+
+use serde::Serialize;
+use towpath_core::{Envelope, Error, FailureClass, FailureRecord};
+use uuid::Uuid;
+
+/// What a [`Redrive`](crate::Redrive) did. Every message that was seen is in one of the figures
+/// after it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RedriveReport {
+    /// Messages that were seen.
+    pub seen: u64,
+    /// Messages that were sent on and removed; in a dry run, that would be.
+    pub redriven: u64,
+    /// Messages that were sent on and could not be removed: they are in both queues, with one
+    /// idempotency key.
+    pub unacked: u64,
+    /// Messages that the filter left out.
+    pub filtered_out: u64,
+    /// Messages without a target: they failed in a queue that has no route.
+    pub no_route: u64,
+    /// Messages that could not be sent, and stay.
+    pub not_sent: u64,
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// Why it ended.
+    pub end: RedriveEnd,
+}
+
+/// Why a redrive ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum RedriveEnd {
+    /// Nothing more came.
+    Empty,
+    /// The limit was reached.
+    Limit,
+    /// As many messages are held back as may be; the rest was not seen.
+    Held,
+    /// The signal came.
+    Stopped,
+    /// A whole batch could not be sent.
+    TargetFailed(Error),
+}
+
+impl RedriveReport {
+    pub(crate) fn new(dry_run: bool) -> Self {
+        Self {
+            seen: 0,
+            redriven: 0,
+            unacked: 0,
+            filtered_out: 0,
+            no_route: 0,
+            not_sent: 0,
+            dry_run,
+            end: RedriveEnd::Empty,
+        }
+    }
+
+    pub(crate) fn count(&mut self, fate: Fate) {
+        *match fate {
+            Fate::Redriven | Fate::WouldRedrive => &mut self.redriven,
+            Fate::Unacked => &mut self.unacked,
+            Fate::FilteredOut => &mut self.filtered_out,
+            Fate::NoRoute => &mut self.no_route,
+            Fate::NotSent => &mut self.not_sent,
+        } += 1;
+    }
+}
+
+/// `seen=10 redriven=8 filtered_out=2 end=empty`.
+impl fmt::Display for RedriveReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.dry_run {
+            "would_redrive"
+        } else {
+            "redriven"
+        };
+        write!(f, "seen={} {verb}={}", self.seen, self.redriven)?;
+        for (name, figure) in [
+            ("unacked", self.unacked),
+            ("filtered_out", self.filtered_out),
+            ("no_route", self.no_route),
+            ("not_sent", self.not_sent),
+        ] {
+            if figure > 0 {
+                write!(f, " {name}={figure}")?;
+            }
+        }
+        match &self.end {
+            RedriveEnd::Empty => f.write_str(" end=empty"),
+            RedriveEnd::Limit => f.write_str(" end=limit"),
+            RedriveEnd::Held => f.write_str(" end=held"),
+            RedriveEnd::Stopped => f.write_str(" end=stopped"),
+            RedriveEnd::TargetFailed(error) => write!(f, " end=target_failed ({error})"),
+        }
+    }
+}
+
+/// What became of one dead letter: a line of the audit.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Redriven {
+    /// The broker's id in the dead-letter queue.
+    pub id: String,
+    /// The stable identity of the message.
+    pub idempotency_key: Uuid,
+    /// The queue that it failed in.
+    pub origin: String,
+    /// The class of its failure.
+    pub class: FailureClass,
+    /// The reason of its failure.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// How often it was redriven before.
+    pub redrives: u32,
+    /// The route it took: its origin, or `override`. `None` where it stays.
+    pub target: Option<String>,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Fate {
+    /// Sent on and removed.
+    Redriven,
+    /// Would be sent on, in a dry run.
+    WouldRedrive,
+    /// Sent on and not removed: it is in both queues.
+    Unacked,
+    /// Left out by the filter.
+    FilteredOut,
+    /// There is no route for its origin.
+    NoRoute,
+    /// Could not be sent, and stays.
+    NotSent,
+}
+
+impl Redriven {
+    pub(crate) fn new(envelope: &Envelope, record: &FailureRecord, target: Option<&str>) -> Self {
+        Self {
+            id: envelope.id.to_string(),
+            idempotency_key: envelope.message.idempotency_key(),
+            origin: record.queue.clone(),
+            class: record.class.clone(),
+            reason: record.reason.clone(),
+            attempts: record.attempts,
+            redrives: record.redrives,
+            target: target.map(str::to_owned),
+            fate: Fate::Redriven,
+        }
+    }
+}
+
+/// As JSON on one line.
+impl fmt::Display for Redriven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}

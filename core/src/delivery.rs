@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    AckStatus, Attributes, Envelope, Error, ErrorKind, FailureClass, FailureRecord, Result,
+    AckStatus, Attributes, Envelope, Error, ErrorKind, FailureClass, Result,
     consumer::{LeaseRef, settle::Operation},
 };
 
@@ -165,44 +165,19 @@ impl Delivery {
                 delivery: Some(Box::new(self)),
             });
         };
-        let record = self.failure_record(class, reason.into());
-        let message = &self.envelope.message;
-        let mut copy = message.clone().without_options();
-        let accepts = target.capabilities();
-        if accepts.ordering
-            && let Some(key) = message.ordering_key()
-        {
-            copy = copy.with_ordering_key(key);
-        }
-        if accepts.dedup_window.is_some() {
-            copy = copy.with_dedup_id(format!("{}-{}", message.idempotency_key(), record.redrives));
-        }
-        match target.send(copy.with_failure(Some(record))).await {
+        let copy = self.envelope.dead_letter_copy(
+            consumer.queue_name(),
+            class,
+            reason,
+            target.capabilities(),
+        );
+        match target.send(copy).await {
             Ok(_) => self.ack().await,
             Err(error) => Err(SettleError {
                 error,
                 delivery: Some(Box::new(self)),
             }),
         }
-    }
-
-    fn failure_record(&self, class: FailureClass, reason: String) -> FailureRecord {
-        let Envelope {
-            id,
-            message,
-            attempt,
-            sent_at,
-        } = &self.envelope;
-        let mut record = FailureRecord::new(class, reason, self.lease.consumer().queue_name());
-        record.attempts = attempt.unwrap_or(0);
-        record.first_sent_ms = sent_at.map(crate::failure::unix_ms);
-        record.message_id = id.to_string();
-        record.ordering_key = message.ordering_key().map(str::to_owned);
-        if let Some(before) = message.failure() {
-            record.redrives = before.redrives;
-            record.first_sent_ms = before.first_sent_ms.or(record.first_sent_ms);
-        }
-        record
     }
 
     /// Resolves when the lease is gone: it expired, was revoked, or reached its longest time.

@@ -36,6 +36,7 @@ mod capability;
 mod codec;
 pub mod config;
 mod consumer;
+mod dead_letter;
 mod delivery;
 pub mod driver;
 mod envelope;

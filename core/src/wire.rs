@@ -13,6 +13,8 @@
 //! A message of another producer need not have the attribute: its key is then derived from the
 //! broker's id, and its body is taken as it is.
 
+pub mod sqs;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,7 @@
 //! One destination at work.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
@@ -26,6 +23,7 @@ use crate::{
     request::{Credentials, Request, RequestTemplate},
     retry_after,
     secret::redact,
+    tally::Tally,
 };
 
 /// A destination with its connections, limits and breaker.
@@ -42,17 +40,8 @@ pub(crate) struct Endpoint {
     pace: Option<Pace>,
     alarm: AlarmCell,
     history: History,
-    counts: Counts,
+    tally: Tally,
     last_failure: Mutex<Option<String>>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    in_flight: AtomicUsize,
-    succeeded: AtomicU64,
-    retried: AtomicU64,
-    released: AtomicU64,
-    dead_lettered: AtomicU64,
 }
 
 impl Endpoint {
@@ -82,7 +71,7 @@ impl Endpoint {
             pace: config.rate.as_ref().map(Pace::new).transpose()?,
             alarm: AlarmCell::default(),
             history: History::default(),
-            counts: Counts::default(),
+            tally: Tally::new(name),
             last_failure: Mutex::default(),
             config,
         })
@@ -93,17 +82,17 @@ impl Endpoint {
     }
 
     pub(crate) fn state(&self) -> DestinationState {
-        let counts = &self.counts;
+        let tally = &self.tally;
         DestinationState {
             breaker: self.breaker.state(),
             cool_down_left: self.breaker.cool_down_left(),
             alarm: self.alarm.get(),
-            in_flight: counts.in_flight.load(Relaxed),
+            in_flight: tally.in_flight(),
             waiting: self.breaker.waiting(),
-            succeeded: counts.succeeded.load(Relaxed),
-            retried: counts.retried.load(Relaxed),
-            released: counts.released.load(Relaxed),
-            dead_lettered: counts.dead_lettered.load(Relaxed),
+            succeeded: tally.acked.get(),
+            retried: tally.retried.get(),
+            released: tally.released.get(),
+            dead_lettered: tally.dead_lettered.get(),
             last_failure: self.last_failure().clone(),
         }
     }
@@ -113,7 +102,7 @@ impl Endpoint {
         let request = match self.template.fill(attempt) {
             Ok(request) => request,
             Err(failure) => {
-                self.counts.dead_lettered.fetch_add(1, Relaxed);
+                self.tally.dead_lettered.add();
                 return named(&self.name, failure).into();
             }
         };
@@ -127,6 +116,9 @@ impl Endpoint {
                 return self.give_back(max_wait);
             };
             let is_try = pass.is_try();
+            if is_try {
+                self.tally.breaker(BreakerState::HalfOpen);
+            }
             if is_try && !self.is_well().await {
                 self.settle(pass, Health::Unwell);
                 continue;
@@ -180,7 +172,7 @@ impl Endpoint {
     }
 
     async fn call(&self, request: &Request, credentials: &Credentials) -> Answer {
-        let _in_flight = InFlight::new(&self.counts.in_flight);
+        let _running = self.tally.run();
         let mut call = self
             .client
             .request(request.method.clone(), request.url.clone())
@@ -189,11 +181,14 @@ impl Endpoint {
         if !request.body.is_empty() {
             call = call.body(request.body.clone());
         }
-        match timeout(self.config.timeout, self.exchange(call)).await {
+        let begun = Instant::now();
+        let answer = match timeout(self.config.timeout, self.exchange(call)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Answer::broken(error),
             Err(_) => Answer::Timeout(self.config.timeout),
-        }
+        };
+        self.tally.request(answer.label(), begun.elapsed());
+        answer
     }
 
     async fn exchange(&self, call: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
@@ -246,6 +241,7 @@ impl Endpoint {
             Health::Wait(time) => pass.failure_for(time),
         }
         let after = self.breaker.state();
+        self.tally.breaker(after);
         if after == BreakerState::Open && before != after {
             tracing::warn!(
                 destination = self.name,
@@ -271,13 +267,14 @@ impl Endpoint {
         if meaning.class == Class::Success {
             self.history.forget(key);
             self.alarm.clear(&self.name);
-            self.counts.succeeded.fetch_add(1, Relaxed);
+            self.tally.alarm(false);
+            self.tally.acked.add();
             return Outcome::Ack;
         }
         let what = self.note_failure(&answer.describe(), used);
         if meaning.is_alarm {
             if self.refresh_credentials(used) {
-                self.counts.retried.fetch_add(1, Relaxed);
+                self.tally.retried.add();
                 let reason = format!("{what}; the secret has changed since, and is used now");
                 return Outcome::Retry {
                     after: None,
@@ -285,10 +282,11 @@ impl Endpoint {
                 };
             }
             self.alarm.raise(&self.name, &what);
+            self.tally.alarm(true);
         }
         if meaning.class == Class::Permanent {
             let reason = with_history(what, &self.history.forget(key));
-            self.counts.dead_lettered.fetch_add(1, Relaxed);
+            self.tally.dead_lettered.add();
             let class = if meaning.is_alarm {
                 FailureClass::Other("unauthorized".into())
             } else {
@@ -297,7 +295,7 @@ impl Endpoint {
             return Outcome::DeadLetter { class, reason };
         }
         let reason = with_history(what, &self.history.note(key, answer.label()));
-        self.counts.retried.fetch_add(1, Relaxed);
+        self.tally.retried.add();
         let after = match answer {
             Answer::Status { retry_after, .. } => *retry_after,
             _ => None,
@@ -306,7 +304,7 @@ impl Endpoint {
     }
 
     fn give_back(&self, max_wait: Duration) -> Outcome {
-        self.counts.released.fetch_add(1, Relaxed);
+        self.tally.released.add();
         let waited = humantime::format_duration(max_wait);
         let reason = match &*self.last_failure() {
             Some(last) if self.breaker.is_open() => {
@@ -404,21 +402,5 @@ fn with_history(what: String, before: &str) -> String {
         what
     } else {
         format!("{what}; before: {before}")
-    }
-}
-
-/// Counts for as long as it lives.
-struct InFlight<'a>(&'a AtomicUsize);
-
-impl<'a> InFlight<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }

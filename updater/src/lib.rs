@@ -66,6 +66,18 @@
 //! followed unless [`redirects`](Destination::redirects) says so, and never to another host. No
 //! proxy of the environment is used. A [`Secret`] is in no log, no error and no failure reason, not
 //! even where the destination repeats it.
+//!
+//! # Metrics
+//!
+//! Through the [`metrics`] facade; install a recorder before [`Updater::new`].
+//!
+//! | metric | labels | what |
+//! |---|---|---|
+//! | `towpath_update_seconds` | `destination`, `status` | histogram of requests; `status` is the HTTP status, or `timeout`, `connection`, `address` |
+//! | `towpath_updates_total` | `destination`, `outcome` | messages: `ack`, `retry`, `release`, `dead_letter` |
+//! | `towpath_updates_running` | `destination` | requests under way |
+//! | `towpath_breaker_state` | `breaker` (the destination) | 0 closed, 1 half-open, 2 open |
+//! | `towpath_update_alarm` | `destination` | 1 while the configuration is wrong |
 
 mod address;
 mod alarm;
@@ -81,6 +93,7 @@ mod request;
 mod retry_after;
 mod secret;
 mod state;
+mod tally;
 mod template;
 mod updater;
 mod url_template;

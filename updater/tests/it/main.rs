@@ -5,6 +5,7 @@ mod configuration;
 mod day;
 mod limits;
 mod logs;
+mod metrics;
 mod outage;
 mod requests;
 mod safety;

@@ -230,7 +230,10 @@ fn classify(operation: Operation, code: &str, message: &str) -> Option<Meaning> 
             Kind::InvalidMessage,
             "the message has characters that SQS does not carry",
         ),
-        "BatchRequestTooLong" | "RequestEntityTooLarge" => meaning(
+        "InvalidAttributeName" | "InvalidAttributeValue" if operation == Operation::Send => {
+            parameter(operation, message)
+        }
+        "BatchRequestTooLong" | "MessageTooLong" | "RequestEntityTooLarge" => meaning(
             Kind::TooLarge,
             "the messages of one request are too large together",
         ),
@@ -300,7 +303,9 @@ fn parameter(operation: Operation, message: &str) -> Meaning {
             Kind::LeaseLost,
             "the lease ran out, or the message was settled before; another consumer may have it",
         ),
-        Operation::Send if has("must be shorter than") || has("exceeds the maximum") => {
+        Operation::Send
+            if has("must be shorter than") || has("exceeds the maximum") || has("toolong") =>
+        {
             meaning(Kind::TooLarge, "send a smaller message")
         }
         Operation::Send => meaning(Kind::InvalidMessage, "SQS does not accept the message"),
@@ -825,6 +830,13 @@ mod tests {
             "AWS.SimpleQueueService.BatchRequestTooLong",
             Operation::Send,
             "",
+            Kind::TooLarge,
+            false,
+        ),
+        (
+            "InvalidAttributeValue",
+            Operation::Send,
+            "MessageTooLong",
             Kind::TooLarge,
             false,
         ),

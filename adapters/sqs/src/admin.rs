@@ -10,10 +10,7 @@ use towpath_core::{
 };
 
 use crate::{
-    address::Address,
-    connect::Clients,
-    ensure,
-    error::{Operation, invalid_config},
+    address::Address, connect::Clients, ensure, error::invalid_config, operation::Operation,
     settings::QueueSettings,
 };
 

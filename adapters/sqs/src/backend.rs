@@ -12,7 +12,8 @@ use crate::{
     capabilities,
     connect::{Clients, Place, Settings},
     consumer::SqsConsumer,
-    error::{BACKEND, invalid_config},
+    error::invalid_config,
+    operation::BACKEND,
     producer::SqsProducer,
     queue::OpenQueue,
 };

@@ -15,7 +15,8 @@ use url::{Host, Url};
 use crate::{
     SqsOptions,
     address::{self, Address},
-    error::{self, Operation, invalid_config},
+    error::{self, invalid_config},
+    operation::Operation,
 };
 
 /// How long one request may take unless the options say otherwise.

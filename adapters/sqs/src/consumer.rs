@@ -23,8 +23,8 @@ use towpath_core::{
 use crate::{
     capabilities::{BATCH, LEASE, WAIT},
     connect::call,
-    error::Operation,
     message::{self, Handle, seconds_up},
+    operation::Operation,
     queue::{OpenQueue, place},
 };
 

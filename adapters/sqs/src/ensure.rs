@@ -10,7 +10,8 @@ use crate::{
     SqsAdmin,
     address::{self, Address},
     capabilities::LEASE,
-    error::{Operation, invalid_config},
+    error::invalid_config,
+    operation::Operation,
     settings::{QueueSettings, RedriveAllowPolicy, RedrivePolicy},
 };
 

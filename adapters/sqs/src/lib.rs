@@ -64,6 +64,7 @@ mod digest;
 mod ensure;
 mod error;
 mod message;
+mod operation;
 mod options;
 mod producer;
 mod queue;

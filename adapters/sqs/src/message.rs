@@ -20,7 +20,7 @@ use towpath_core::{
 use crate::{
     capabilities::{DELAY, STRING},
     digest,
-    error::Operation,
+    operation::Operation,
 };
 
 /// The attribute of W3C trace context.

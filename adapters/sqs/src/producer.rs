@@ -10,8 +10,8 @@ use crate::{
     capabilities::BATCH,
     connect::call,
     dedup::DedupIds,
-    error::Operation,
     message::{self, Entry},
+    operation::Operation,
     queue::{OpenQueue, place},
 };
 

@@ -6,10 +6,7 @@ use aws_sdk_sqs::types::BatchResultErrorEntry;
 use towpath_core::{Capabilities, Error, ErrorKind, QueueOptions, Result};
 
 use crate::{
-    address::Address,
-    capabilities,
-    connect::Clients,
-    error::{self, Operation},
+    address::Address, capabilities, connect::Clients, error, operation::Operation,
     settings::QueueSettings,
 };
 

@@ -6,11 +6,7 @@ use aws_sdk_sqs::types::QueueAttributeName as Name;
 use serde::{Deserialize, Serialize};
 use towpath_core::Result;
 
-use crate::{
-    address::Address,
-    connect::Clients,
-    error::{Operation, invalid_config},
-};
+use crate::{address::Address, connect::Clients, error::invalid_config, operation::Operation};
 
 /// All attributes of a queue.
 #[derive(Clone, Debug)]

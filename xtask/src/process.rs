@@ -242,7 +242,10 @@ mod tests {
     #[test]
     fn a_process_that_ignores_sigterm_is_killed_after_the_grace() {
         let mut child = Command::new("sh")
-            .args(["-c", "trap '' TERM; echo ready; while :; do sleep 1; done"])
+            .args([
+                "-c",
+                "trap '' TERM; echo ready; for i in 1 2 3 4 5 6 7 8 9; do sleep 3; done",
+            ])
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()

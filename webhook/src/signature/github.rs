@@ -1,70 +1,101 @@
-//! GitHub: `X-Hub-Signature-256: sha256=<hex HMAC-SHA256 of the body>`.
-//!
-//! <https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries>
+//! GitHub: an HMAC of the body in a header.
 
 use std::time::SystemTime;
 
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
 
-use super::{Key, Result, SignatureError, Verified, Verifier, header, secret::matching};
+use super::{
+    Key, Place, SignatureError, Signed, Signer, Verified, Verifier,
+    key::{MacKeys, header, header_value, id_header},
+};
+const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
+const DELIVERY: HeaderName = HeaderName::from_static("x-github-delivery");
 
-/// Verifies GitHub's webhooks.
+/// GitHub's webhooks: `X-Hub-Signature-256: sha256=<hex>` over the body.
+///
+/// The id is `X-GitHub-Delivery`, where it is there. The signature covers neither the id nor a
+/// time, so an old request that somebody has seen can be sent again under another id.
+///
+/// <https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries>
 #[derive(Clone, Debug)]
 pub struct Github {
-    keys: Vec<Key>,
+    keys: MacKeys,
 }
 
 impl Github {
-    /// A verifier with these webhook secrets.
-    pub fn new(keys: Vec<Key>) -> Self {
-        Self { keys }
+    /// Accepts requests signed with one of `keys`.
+    pub fn new(keys: impl IntoIterator<Item = Key>) -> Self {
+        Self {
+            keys: MacKeys::sha256(keys),
+        }
     }
 }
 
 impl Verifier for Github {
-    fn verify(&self, headers: &HeaderMap, body: &[u8], _: SystemTime) -> Result<Verified> {
-        let name = "x-hub-signature-256";
-        let text = header(headers, name)?;
-        let signature = text
+    fn verify(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        _received_at: SystemTime,
+    ) -> Result<Verified, SignatureError> {
+        let place = || Place::Header(SIGNATURE);
+        let signature = header(headers, &SIGNATURE)?
             .strip_prefix("sha256=")
-            .and_then(|text| hex::decode(text).ok())
-            .ok_or(SignatureError::Malformed(name))?;
-        let key = matching(&self.keys, &[signature], &[body])?;
-        let event_id = header(headers, "x-github-delivery").ok().map(str::to_owned);
+            .and_then(|signature| hex::decode(signature).ok())
+            .ok_or_else(|| place().malformed("is not sha256= and hexadecimal digits"))?;
+        let event_id = id_header(headers, &DELIVERY)?;
+        let key = self
+            .keys
+            .position(&[body], &[signature])
+            .ok_or_else(|| SignatureError::Mismatch(place()))?;
         Ok(Verified {
             event_id,
             key,
-            single_use: None,
+            ..Verified::default()
         })
     }
 }
 
-/// The `X-Hub-Signature-256` of `body`.
-pub fn sign(key: &Key, body: &[u8]) -> String {
-    format!("sha256={}", hex::encode(key.hmac_sha256(&[body])))
+impl Signer for Github {
+    fn sign(&self, body: &[u8], id: &str, _at: SystemTime) -> towpath_core::Result<Signed> {
+        let signature = format!("sha256={}", hex::encode(self.keys.sign(&[body])?));
+        let mut headers = HeaderMap::new();
+        headers.insert(SIGNATURE, header_value(&SIGNATURE, &signature)?);
+        headers.insert(DELIVERY, header_value(&DELIVERY, id)?);
+        Ok(Signed {
+            headers,
+            body: Bytes::copy_from_slice(body),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::{at, headers};
 
     #[test]
-    fn the_published_example_verifies_and_nothing_else() {
-        let key = Key::new("It's a Secret to Everybody");
+    fn the_known_signature_is_accepted() {
+        let github = Github::new([Key::new("It's a Secret to Everybody")]);
         let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
-        assert_eq!(sign(&key, b"Hello, World!"), signature);
-        let github = Github::new(vec![key]);
-        let request = headers(&[
-            ("x-hub-signature-256", signature),
-            ("x-github-delivery", "d-1"),
-        ]);
-        let verified = github.verify(&request, b"Hello, World!", at(0)).unwrap();
-        assert_eq!(verified.event_id.as_deref(), Some("d-1"));
-        let tampered = github.verify(&request, b"Hello, World?", at(0));
-        assert_eq!(tampered, Err(SignatureError::Mismatch));
-        let sha1 = headers(&[("x-hub-signature-256", "sha1=757107ea")]);
-        let malformed = Err(SignatureError::Malformed("x-hub-signature-256"));
-        assert_eq!(github.verify(&sha1, b"", at(0)), malformed);
+        let mut headers = HeaderMap::from_iter([(SIGNATURE, signature.parse().unwrap())]);
+        let now = SystemTime::now();
+        let verified = github.verify(&headers, b"Hello, World!", now).unwrap();
+        assert_eq!(verified, Verified::default());
+        headers.insert(DELIVERY, "72d3162e".parse().unwrap());
+        let verified = github.verify(&headers, b"Hello, World!", now).unwrap();
+        assert_eq!(verified.event_id.as_deref(), Some("72d3162e"));
+        let error = github.verify(&headers, b"Hello, World?", now).unwrap_err();
+        assert_eq!(error, SignatureError::Mismatch(Place::Header(SIGNATURE)));
+    }
+
+    #[test]
+    fn an_old_sha1_signature_is_malformed() {
+        let github = Github::new([Key::new("x")]);
+        for text in ["sha1=00", "757107ea", "sha256=75710", "sha256=zz", ""] {
+            let headers = HeaderMap::from_iter([(SIGNATURE, text.parse().unwrap())]);
+            let error = github.verify(&headers, b"", SystemTime::now()).unwrap_err();
+            assert_eq!(error.as_str(), "malformed", "{text}");
+        }
     }
 }

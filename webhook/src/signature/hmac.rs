@@ -1,146 +1,224 @@
-//! An HMAC over what a template says, for providers without a verifier of their own.
+//! Any other HMAC in a header.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use hmac::{Hmac, Mac};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use sha2::{Sha256, Sha512};
+use serde::{Deserialize, Serialize};
+use towpath_core::{Error, ErrorKind, Result};
 
-use super::{Key, Result, SignatureError, TOLERANCE, Verified, Verifier, check_time, secret::mac};
-
-/// The hash function of the HMAC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use super::{
+    Key, Place, SignatureError, Signed, Signer, Tolerance, Verified, Verifier,
+    key::{MacKeys, header, header_value, id_header, invalid},
+    tolerance::Timestamp,
+};
+/// The hash function of an HMAC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Hash {
-    /// HMAC-SHA256
+    /// SHA-1: as part of an HMAC still unbroken, but only for senders that offer nothing else.
+    Sha1,
+    /// SHA-256.
+    #[default]
     Sha256,
-    /// HMAC-SHA512
+    /// SHA-512.
     Sha512,
 }
 
-/// How the signature is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a signature is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Encoding {
-    /// Hexadecimal digits.
+    /// Hexadecimal digits, small or capital.
+    #[default]
     Hex,
-    /// Base64 with padding.
+    /// Base64 of the standard alphabet, padded.
     Base64,
 }
 
-/// Verifies an HMAC in a header over a template of `{body}` and `{header:NAME}`.
+/// How a sender signs: for providers that are not listed here, and for your own services.
+///
+/// ```
+/// use towpath_webhook::signature::hmac::TemplateConfig;
+///
+/// let config: TemplateConfig = toml::from_str(r#"
+///     header = "x-signature"
+///     prefix = "v1="
+///     content = "{timestamp}.{body}"
+///     timestamp_header = "x-timestamp"
+///     id_header = "x-event-id"
+/// "#).unwrap();
+/// assert_eq!(config, TemplateConfig {
+///     prefix: "v1=".to_owned(),
+///     content: "{timestamp}.{body}".to_owned(),
+///     timestamp_header: Some("x-timestamp".to_owned()),
+///     id_header: Some("x-event-id".to_owned()),
+///     ..TemplateConfig::new("x-signature")
+/// });
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateConfig {
+    /// The header that the signature stands in.
+    pub header: String,
+    /// The hash function. SHA-256 by default.
+    #[serde(default)]
+    pub hash: Hash,
+    /// What stands before the signature, for instance `sha256=`. Nothing by default.
+    #[serde(default)]
+    pub prefix: String,
+    /// How the signature is written. Hexadecimal by default.
+    #[serde(default)]
+    pub encoding: Encoding,
+    /// What is signed: text with `{body}`, `{timestamp}` (the value of `timestamp_header`) and
+    /// `{header:NAME}`. `{body}` by default, and it must be there.
+    #[serde(default = "body_only")]
+    pub content: String,
+    /// The header with the time, in seconds since 1970. Needed for `{timestamp}`, and useless
+    /// without it: a time that is not signed says nothing.
+    #[serde(default)]
+    pub timestamp_header: Option<String>,
+    /// The header that names the event. It counts as genuine only when it is part of `content`.
+    #[serde(default)]
+    pub id_header: Option<String>,
+}
+
+fn body_only() -> String {
+    "{body}".to_owned()
+}
+
+impl TemplateConfig {
+    /// HMAC-SHA256 of the body, in hexadecimal digits, in `header`.
+    pub fn new(header: impl Into<String>) -> Self {
+        Self {
+            header: header.into(),
+            hash: Hash::default(),
+            prefix: String::new(),
+            encoding: Encoding::default(),
+            content: body_only(),
+            timestamp_header: None,
+            id_header: None,
+        }
+    }
+}
+
+/// An HMAC in a header, as an [`TemplateConfig`] describes it.
 #[derive(Clone, Debug)]
 pub struct Template {
-    hash: Hash,
+    keys: MacKeys,
     header: HeaderName,
     prefix: String,
     encoding: Encoding,
-    parts: Vec<Part>,
-    timestamp: Option<HeaderName>,
-    tolerance: Duration,
-    event_id: Option<HeaderName>,
-    keys: Vec<Key>,
+    content: Vec<Part>,
+    timestamp_header: Option<HeaderName>,
+    id_header: Option<HeaderName>,
+    tolerance: Tolerance,
 }
 
-#[derive(Clone, Debug)]
+/// A part of the signed content.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
     Body,
     Header(HeaderName),
 }
 
-/// Why a template cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the template {template:?} {why}; it is made of text, {{body}} and {{header:NAME}}")]
-pub struct TemplateError {
-    template: String,
-    why: &'static str,
-}
-
 impl Template {
-    /// A verifier of a hex signature in `header` over `content`, for instance
-    /// `"{header:x-timestamp}.{body}"`.
+    /// Accepts requests signed with one of `keys` in the way that `config` describes.
     ///
     /// # Errors
     ///
-    /// When a header's name is not legal, or the template has an unknown part or leaves out the
-    /// body.
-    pub fn new(
-        hash: Hash,
-        header: &str,
-        content: &str,
-        keys: Vec<Key>,
-    ) -> Result<Self, TemplateError> {
-        let error = |why| TemplateError {
-            template: content.to_owned(),
-            why,
-        };
-        let mut parts = Vec::new();
-        let mut rest = content;
-        while let Some((text, after)) = rest.split_once('{') {
-            if !text.is_empty() {
-                parts.push(Part::Text(text.to_owned()));
-            }
-            let (name, after) = after
-                .split_once('}')
-                .ok_or_else(|| error("has a brace without its pair"))?;
-            parts.push(match name.split_once(':') {
-                None if name == "body" => Part::Body,
-                Some(("header", name)) => {
-                    Part::Header(name.parse().map_err(|_| error("names an illegal header"))?)
-                }
-                _ => return Err(error("has an unknown part")),
-            });
-            rest = after;
+    /// `InvalidConfig` when a name is not a header's, or
+    /// `content` is not as described at [`TemplateConfig::content`].
+    pub fn new(config: &TemplateConfig, keys: impl IntoIterator<Item = Key>) -> Result<Self> {
+        let timestamp_header = config.timestamp_header.as_deref().map(name).transpose()?;
+        let content = parse(&config.content, timestamp_header.as_ref())?;
+        if !content.contains(&Part::Body) {
+            return Err(invalid("the signed content must contain {body}"));
         }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
-        }
-        if !parts.iter().any(|part| matches!(part, Part::Body)) {
-            return Err(error("does not cover the body"));
+        if let Some(header) = &timestamp_header
+            && !content.contains(&Part::Header(header.clone()))
+        {
+            return Err(invalid(format!(
+                "timestamp_header is {header}, but the signed content has no {{timestamp}}; a time \
+                 that is not signed says nothing"
+            )));
         }
         Ok(Self {
-            hash,
-            header: header
-                .parse()
-                .map_err(|_| error("is for a header with an illegal name"))?,
-            prefix: String::new(),
-            encoding: Encoding::Hex,
-            parts,
-            timestamp: None,
-            tolerance: TOLERANCE,
-            event_id: None,
-            keys,
+            keys: MacKeys::new(config.hash, keys),
+            header: name(&config.header)?,
+            prefix: config.prefix.clone(),
+            encoding: config.encoding,
+            content,
+            timestamp_header,
+            id_header: config.id_header.as_deref().map(name).transpose()?,
+            tolerance: Tolerance::default(),
         })
     }
 
-    /// Sets what stands before the signature in its header, for instance `sha256=`.
+    /// How far the timestamp may be from the time of receipt. 300 seconds by default.
     #[must_use]
-    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
+    pub fn with_tolerance(mut self, tolerance: impl Into<Tolerance>) -> Self {
+        self.tolerance = tolerance.into();
         self
     }
 
-    /// Sets how the signature is written.
-    #[must_use]
-    pub fn with_encoding(mut self, encoding: Encoding) -> Self {
-        self.encoding = encoding;
-        self
+    fn content<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        body: &'a [u8],
+    ) -> std::result::Result<Vec<&'a [u8]>, SignatureError> {
+        self.content
+            .iter()
+            .map(|part| match part {
+                Part::Text(text) => Ok(text.as_bytes()),
+                Part::Body => Ok(body),
+                Part::Header(name) => header(headers, name).map(str::as_bytes),
+            })
+            .collect()
     }
+}
 
-    /// Checks the time in this header, in seconds since 1970. The template should cover it.
-    #[must_use]
-    pub fn with_timestamp(mut self, header: HeaderName, tolerance: Duration) -> Self {
-        self.timestamp = Some(header);
-        self.tolerance = tolerance;
-        self
-    }
+fn name(text: &str) -> Result<HeaderName> {
+    text.parse()
+        .map_err(|_| invalid(format!("{text:?} is not the name of a header")))
+}
 
-    /// Takes the provider's event id from this header.
-    #[must_use]
-    pub fn with_event_id(mut self, header: HeaderName) -> Self {
-        self.event_id = Some(header);
-        self
+fn parse(content: &str, timestamp: Option<&HeaderName>) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    let mut rest = content;
+    while let Some((text, after)) = rest.split_once('{') {
+        if !text.is_empty() {
+            parts.push(Part::Text(text.to_owned()));
+        }
+        let (placeholder, after) = after
+            .split_once('}')
+            .ok_or_else(|| invalid(format!("the signed content {content:?} has an open {{")))?;
+        parts.push(match placeholder.split_once(':') {
+            None if placeholder == "body" => Part::Body,
+            None if placeholder == "timestamp" => {
+                let header = timestamp.ok_or_else(|| {
+                    invalid("the signed content has {timestamp}: set timestamp_header too")
+                })?;
+                Part::Header(header.clone())
+            }
+            Some(("header", header)) => Part::Header(name(header)?),
+            _ => {
+                return Err(invalid(format!(
+                    "the signed content has an unknown placeholder {{{placeholder}}}; there are \
+                     {{body}}, {{timestamp}} and {{header:NAME}}"
+                )));
+            }
+        });
+        rest = after;
     }
+    if !rest.is_empty() {
+        parts.push(Part::Text(rest.to_owned()));
+    }
+    Ok(parts)
 }
 
 impl Verifier for Template {
@@ -149,118 +227,164 @@ impl Verifier for Template {
         headers: &HeaderMap,
         body: &[u8],
         received_at: SystemTime,
-    ) -> Result<Verified> {
-        let text = one(headers, &self.header, "the signature header")?;
-        let malformed = SignatureError::Malformed("the signature header");
-        let text = text
-            .strip_prefix(self.prefix.as_bytes())
-            .ok_or_else(|| malformed.clone())?;
+    ) -> std::result::Result<Verified, SignatureError> {
+        let place = || Place::Header(self.header.clone());
+        let text = header(headers, &self.header)?
+            .strip_prefix(&self.prefix)
+            .ok_or_else(|| place().malformed("does not begin with the configured prefix"))?;
         let signature = match self.encoding {
-            Encoding::Hex => hex::decode(text).map_err(|_| malformed)?,
-            Encoding::Base64 => BASE64_STANDARD.decode(text).map_err(|_| malformed)?,
+            Encoding::Hex => hex::decode(text).ok(),
+            Encoding::Base64 => STANDARD.decode(text).ok(),
         };
-        let mut parts: Vec<&[u8]> = Vec::with_capacity(self.parts.len());
-        for part in &self.parts {
-            parts.push(match part {
-                Part::Text(text) => text.as_bytes(),
-                Part::Body => body,
-                Part::Header(name) => one(headers, name, "a signed header")?,
-            });
-        }
-        let mut found = None;
-        for (index, key) in self.keys.iter().enumerate() {
-            let is_right = match self.hash {
-                Hash::Sha256 => mac::<Hmac<Sha256>>(key.bytes(), &parts)
-                    .verify_slice(&signature)
-                    .is_ok(),
-                Hash::Sha512 => mac::<Hmac<Sha512>>(key.bytes(), &parts)
-                    .verify_slice(&signature)
-                    .is_ok(),
-            };
-            if is_right {
-                found = found.or(Some(index));
+        let signature =
+            signature.ok_or_else(|| place().malformed("is not in the configured encoding"))?;
+        let timestamp = match &self.timestamp_header {
+            None => None,
+            Some(name) => {
+                let text = header(headers, name)?;
+                Some(Timestamp::parse(text, Place::Header(name.clone()))?)
             }
+        };
+        let event_id = match &self.id_header {
+            None => None,
+            Some(name) => id_header(headers, name)?,
+        };
+        let key = self
+            .keys
+            .position(&self.content(headers, body)?, &[signature])
+            .ok_or_else(|| SignatureError::Mismatch(place()))?;
+        if let Some(timestamp) = timestamp {
+            self.tolerance.check(timestamp, received_at)?;
         }
-        let key = found.ok_or(SignatureError::Mismatch)?;
-        if let Some(name) = &self.timestamp {
-            let malformed = SignatureError::Malformed("the timestamp header");
-            let text = one(headers, name, "the timestamp header")?;
-            let text = std::str::from_utf8(text).map_err(|_| malformed.clone())?;
-            check_time(
-                text.parse().map_err(|_| malformed)?,
-                received_at,
-                self.tolerance,
-            )?;
-        }
-        let event_id = self
-            .event_id
-            .as_ref()
-            .and_then(|name| headers.get(name)?.to_str().ok());
         Ok(Verified {
-            event_id: event_id.map(str::to_owned),
+            event_id,
             key,
+            signed_at: timestamp.and_then(Timestamp::time),
             single_use: None,
         })
     }
 }
 
-/// The one value of a header.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName, what: &'static str) -> Result<&'a [u8]> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next().ok_or(SignatureError::Missing(what))?;
-    if values.next().is_some() {
-        return Err(SignatureError::Malformed(what));
+impl Signer for Template {
+    /// `Unsupported` when another header than those of time and id is signed.
+    fn sign(&self, body: &[u8], id: &str, at: SystemTime) -> Result<Signed> {
+        let mut headers = HeaderMap::new();
+        if let Some(name) = &self.id_header {
+            headers.insert(name, header_value(name, id)?);
+        }
+        if let Some(name) = &self.timestamp_header {
+            let seconds = Timestamp::at(at)?.to_string();
+            headers.insert(name, header_value(name, &seconds)?);
+        }
+        let content = self.content(&headers, body).map_err(|error| {
+            let message = format!("{error}, and what it should hold is not known here");
+            Error::new(ErrorKind::Unsupported, message).with_source(error)
+        })?;
+        let tag = self.keys.sign(&content)?;
+        let text = match self.encoding {
+            Encoding::Hex => hex::encode(tag),
+            Encoding::Base64 => STANDARD.encode(tag),
+        };
+        let text = format!("{}{text}", self.prefix);
+        headers.insert(&self.header, header_value(&self.header, &text)?);
+        Ok(Signed {
+            headers,
+            body: Bytes::copy_from_slice(body),
+        })
     }
-    Ok(value.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::signature::{at, headers, stripe};
+    use std::time::{Duration, UNIX_EPOCH};
 
+    use super::*;
+
+    fn hmac(config: &str) -> Result<Template> {
+        let config: TemplateConfig = toml::from_str(config).unwrap();
+        Template::new(&config, [Key::new("s3cret")])
+    }
+
+    fn at() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_614_265_330)
+    }
+
+    /// The signatures were made by openssl: `printf '%s' CONTENT | openssl dgst -HASH -hmac s3cret`.
     #[test]
-    fn a_template_covers_headers_and_body() {
-        let key = Key::new("k");
-        let signature = stripe::sign(&key, 1_000, b"body").replace("t=1000,v1=", "sig=");
-        let template = Template::new(
-            Hash::Sha256,
-            "x-sig",
-            "{header:x-time}.{body}",
-            vec![Key::new("new"), key],
-        )
-        .unwrap()
-        .with_prefix("sig=")
-        .with_timestamp(HeaderName::from_static("x-time"), TOLERANCE)
-        .with_event_id(HeaderName::from_static("x-id"));
-        let verify = |time: &str, body: &[u8], seconds| {
-            let request = headers(&[("x-sig", &signature), ("x-time", time), ("x-id", "e1")]);
-            template.verify(&request, body, at(seconds))
-        };
-        let verified = verify("1000", b"body", 1_000).unwrap();
-        assert_eq!(
-            (verified.key, verified.event_id.as_deref()),
-            (1, Some("e1"))
-        );
-        assert_eq!(
-            verify("1001", b"body", 1_000),
-            Err(SignatureError::Mismatch)
-        );
-        assert_eq!(
-            verify("1000", b"bodY", 1_000),
-            Err(SignatureError::Mismatch)
-        );
-        assert_eq!(verify("1000", b"body", 2_000), Err(SignatureError::Expired));
-        let without = headers(&[("x-sig", &signature)]);
-        let missing = Err(SignatureError::Missing("a signed header"));
-        assert_eq!(template.verify(&without, b"body", at(1_000)), missing);
+    fn signatures_made_by_openssl_are_accepted_in_every_hash_and_encoding() {
+        let cases = [
+            (
+                "header = 'x-sig'\nhash = 'sha1'\nprefix = 'sha1='",
+                "sha1=2f0ee5192ed120c9fc4d16555636ddb35811f47e",
+            ),
+            (
+                "header = 'X-Sig'\nhash = 'sha512'\ncontent = '{timestamp}.{body}'\n\
+                 timestamp_header = 'X-Time'",
+                "a6b89b2c2b0da49888f29997729a372b0c6fecacac7788d087cfcf868732c9ea285b8eb183a1c9392\
+                 8188de5c374b9dfed6f9628db47f9c277cba69348c2b8e7",
+            ),
+            (
+                "header = 'x-sig'\nencoding = 'base64'\nid_header = 'x-id'\n\
+                 timestamp_header = 'x-time'\ncontent = '{header:X-Id}|{timestamp}|{body}'",
+                "gWhQMZSncUxnQctUg3dVr5UD0z/JheDsExNDxn7DJp0=",
+            ),
+        ];
+        for (config, signature) in cases {
+            let verifier = hmac(config).unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert("x-sig", signature.parse().unwrap());
+            headers.insert("x-time", "1614265330".parse().unwrap());
+            headers.insert("x-id", "evt_7".parse().unwrap());
+            let verified = verifier.verify(&headers, br#"{"id":1}"#, at()).unwrap();
+            assert_eq!(verified.event_id.is_some(), config.contains("id_header"));
+            assert_eq!(verified.signed_at.is_some(), config.contains("timestamp"));
+            let signed = verifier.sign(br#"{"id":1}"#, "evt_7", at()).unwrap();
+            assert_eq!(signed.headers["x-sig"], signature);
+        }
     }
 
     #[test]
-    fn a_template_that_cannot_work_is_refused() {
-        for content in ["{body", "{nothing}", "fixed", "{header:bad name}{body}"] {
-            let error = Template::new(Hash::Sha512, "x-sig", content, vec![]).unwrap_err();
-            assert!(error.to_string().contains("{header:NAME}"), "{error}");
+    fn a_description_that_cannot_be_right_is_refused() {
+        for (config, why) in [
+            ("header = 'x sig'", "\"x sig\" is not the name of a header"),
+            ("header = 'x'\ncontent = 'static'", "must contain {body}"),
+            (
+                "header = 'x'\ncontent = '{timestamp}{body}'",
+                "set timestamp_header too",
+            ),
+            (
+                "header = 'x'\ntimestamp_header = 't'",
+                "not signed says nothing",
+            ),
+            ("header = 'x'\ncontent = '{body}{'", "open {"),
+            (
+                "header = 'x'\ncontent = '{url}{body}'",
+                "unknown placeholder {url}",
+            ),
+            (
+                "header = 'x'\ncontent = '{header:}{body}'",
+                "is not the name of a header",
+            ),
+        ] {
+            let error = hmac(config).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{config}");
+            assert!(error.message().contains(why), "{config}: {error}");
         }
+    }
+
+    #[test]
+    fn a_signed_header_must_be_there_and_unchanged() {
+        let verifier = hmac("header = 'x-sig'\ncontent = '{header:x-topic}:{body}'").unwrap();
+        let error = verifier.sign(b"x", "", at()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let tag = verifier.keys.sign(&[b"orders", b":", b"x"]).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("x-sig", hex::encode_upper(tag).parse().unwrap());
+        let missing = SignatureError::Missing(Place::Header(name("x-topic").unwrap()));
+        assert_eq!(verifier.verify(&headers, b"x", at()), Err(missing));
+        headers.insert("x-topic", "orders".parse().unwrap());
+        assert!(verifier.verify(&headers, b"x", at()).is_ok());
+        headers.insert("x-topic", "refunds".parse().unwrap());
+        assert!(verifier.verify(&headers, b"x", at()).is_err());
     }
 }

@@ -1,39 +1,75 @@
-//! Stripe: `Stripe-Signature: t=<unix>,v1=<hex>[,v1=<hex>]`, signed content `t.body`.
-//!
-//! <https://docs.stripe.com/webhooks#verify-manually>
+//! Stripe: a timestamp and signatures in one header.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use http::HeaderMap;
-use serde::Deserialize;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
 
 use super::{
-    Key, Result, SignatureError, TOLERANCE, Verified, Verifier, check_time, header,
-    secret::matching,
+    Key, Place, SignatureError, Signed, Signer, Tolerance, Verified, Verifier, json,
+    key::{MacKeys, header, header_value},
+    tolerance::Timestamp,
 };
+const SIGNATURE: HeaderName = HeaderName::from_static("stripe-signature");
 
-/// Verifies Stripe's webhooks.
+/// The most signatures that are compared.
+const MAX_SIGNATURES: usize = 16;
+
+/// Stripe's webhooks: `Stripe-Signature: t=<seconds>,v1=<hex>[,v1=..]` over time and body.
+///
+/// The id is that of the event, the field `id` of the body. The secret is used as it is shown,
+/// `whsec_` included.
+///
+/// <https://docs.stripe.com/webhooks#verify-manually>
 #[derive(Clone, Debug)]
 pub struct Stripe {
-    keys: Vec<Key>,
-    tolerance: Duration,
+    keys: MacKeys,
+    tolerance: Tolerance,
 }
 
 impl Stripe {
-    /// A verifier with these endpoint secrets.
-    pub fn new(keys: Vec<Key>) -> Self {
+    /// Accepts requests signed with one of `keys`.
+    pub fn new(keys: impl IntoIterator<Item = Key>) -> Self {
         Self {
-            keys,
-            tolerance: TOLERANCE,
+            keys: MacKeys::sha256(keys),
+            tolerance: Tolerance::default(),
         }
     }
 
-    /// Sets how far the signed time may be from the time of receipt.
+    /// How far the timestamp may be from the time of receipt. 300 seconds by default.
     #[must_use]
-    pub fn with_tolerance(mut self, tolerance: Duration) -> Self {
-        self.tolerance = tolerance;
+    pub fn with_tolerance(mut self, tolerance: impl Into<Tolerance>) -> Self {
+        self.tolerance = tolerance.into();
         self
     }
+}
+
+/// The timestamp as written, and the `v1` signatures; other versions are left out.
+fn parse(text: &str) -> Result<(&str, Vec<Vec<u8>>), SignatureError> {
+    let malformed = |reason| Place::Header(SIGNATURE).malformed(reason);
+    let mut timestamp = None;
+    let mut signatures = Vec::new();
+    for item in text.split(',') {
+        match item.trim().split_once('=') {
+            Some(("t", _)) if timestamp.is_some() => return Err(malformed("holds t= twice")),
+            Some(("t", value)) => timestamp = Some(value),
+            Some(("v1", _)) if signatures.len() == MAX_SIGNATURES => {
+                return Err(malformed("holds more than 16 signatures"));
+            }
+            Some(("v1", value)) => signatures.push(
+                hex::decode(value).map_err(|_| malformed("holds a v1 that is not hexadecimal"))?,
+            ),
+            Some(_) => {}
+            None => return Err(malformed("is not a list of t=.. and v1=..")),
+        }
+    }
+    if signatures.is_empty() {
+        return Err(malformed("holds no v1 signature"));
+    }
+    Ok((
+        timestamp.ok_or_else(|| malformed("holds no t="))?,
+        signatures,
+    ))
 }
 
 impl Verifier for Stripe {
@@ -42,105 +78,88 @@ impl Verifier for Stripe {
         headers: &HeaderMap,
         body: &[u8],
         received_at: SystemTime,
-    ) -> Result<Verified> {
-        let name = "stripe-signature";
-        let (mut timestamp, mut signatures) = (None, Vec::new());
-        for part in header(headers, name)?.split(',') {
-            match part.trim().split_once('=') {
-                Some(("t", text)) => timestamp = timestamp.or(Some(text)),
-                Some(("v1", text)) => signatures.extend(hex::decode(text).ok()),
-                // v0 and what comes later are not to be trusted.
-                _ => {}
-            }
-        }
-        let timestamp = timestamp.ok_or(SignatureError::Malformed(name))?;
-        let seconds = timestamp
-            .parse()
-            .map_err(|_| SignatureError::Malformed(name))?;
-        let key = matching(&self.keys, &signatures, &[timestamp.as_bytes(), b".", body])?;
-        check_time(seconds, received_at, self.tolerance)?;
+    ) -> Result<Verified, SignatureError> {
+        let (seconds, signatures) = parse(header(headers, &SIGNATURE)?)?;
+        let timestamp = Timestamp::parse(seconds, Place::Header(SIGNATURE))?;
+        let key = self
+            .keys
+            .position(&[seconds.as_bytes(), b".", body], &signatures)
+            .ok_or(SignatureError::Mismatch(Place::Header(SIGNATURE)))?;
+        self.tolerance.check(timestamp, received_at)?;
         Ok(Verified {
-            event_id: top_level_string(body, |event: Event| event.id),
+            event_id: json::string_field(body, "id"),
             key,
+            signed_at: timestamp.time(),
             single_use: None,
         })
     }
 }
 
-#[derive(Deserialize)]
-struct Event {
-    id: Option<String>,
-}
-
-/// A string of the body's top level; `None` where the body is not JSON or has none.
-pub(super) fn top_level_string<T: serde::de::DeserializeOwned>(
-    body: &[u8],
-    field: impl FnOnce(T) -> Option<String>,
-) -> Option<String> {
-    serde_json::from_slice(body)
-        .ok()
-        .and_then(field)
-        .filter(|id| !id.is_empty())
-}
-
-/// The `Stripe-Signature` of `body`.
-pub fn sign(key: &Key, timestamp: i64, body: &[u8]) -> String {
-    let mac = key.hmac_sha256(&[timestamp.to_string().as_bytes(), b".", body]);
-    format!("t={timestamp},v1={}", hex::encode(mac))
+impl Signer for Stripe {
+    /// The id of the event stands in the body; `id` is ignored.
+    fn sign(&self, body: &[u8], _id: &str, at: SystemTime) -> towpath_core::Result<Signed> {
+        let seconds = Timestamp::at(at)?.to_string();
+        let signature = hex::encode(self.keys.sign(&[seconds.as_bytes(), b".", body])?);
+        let value = header_value(&SIGNATURE, &format!("t={seconds},v1={signature}"))?;
+        Ok(Signed {
+            headers: HeaderMap::from_iter([(SIGNATURE, value)]),
+            body: Bytes::copy_from_slice(body),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
-    use crate::signature::{at, headers};
 
-    const BODY: &[u8] = br#"{"id":"evt_1"}"#;
-    const SIGNATURE: &str = "e135cdbed3dda004bf8a2fb350f2541d299393c770e0b9e6e319dc595e9072aa";
+    const V1: &str = "v1=e135cdbed3dda004bf8a2fb350f2541d299393c770e0b9e6e319dc595e9072aa";
 
-    fn verify(value: &str, body: &[u8], seconds: u64) -> Result<Verified> {
-        let stripe = Stripe::new(vec![Key::new("whsec_test_secret")]);
-        stripe.verify(&headers(&[("stripe-signature", value)]), body, at(seconds))
+    fn verify(header: &str) -> Result<Verified, SignatureError> {
+        let stripe = Stripe::new([Key::new("whsec_test_secret")]);
+        let headers = HeaderMap::from_iter([(SIGNATURE, header.parse().unwrap())]);
+        let at = UNIX_EPOCH + Duration::from_secs(1_614_265_330);
+        stripe.verify(&headers, br#"{"id":"evt_1"}"#, at)
     }
 
     #[test]
-    fn the_known_vector_verifies_also_as_the_second_signature() {
-        for value in [
-            format!("t=1614265330,v1={SIGNATURE}"),
-            format!("t=1614265330,v1=00,v1={SIGNATURE},v0=11"),
+    fn the_known_signature_is_accepted() {
+        let verified = verify(&format!("t=1614265330,{V1}")).unwrap();
+        assert_eq!(verified.event_id.as_deref(), Some("evt_1"));
+    }
+
+    #[test]
+    fn one_right_signature_among_several_is_enough_and_v0_does_not_count() {
+        let wrong = format!("v1={}", "00".repeat(32));
+        assert!(verify(&format!("t=1614265330,{wrong},{V1},v0=junk,future")).is_err());
+        assert!(verify(&format!("t=1614265330, {wrong}, {V1}, v0=junk")).is_ok());
+        let v0 = V1.replace("v1", "v0");
+        let error = verify(&format!("t=1614265330,{wrong},{v0}")).unwrap_err();
+        assert_eq!(error.as_str(), "mismatch");
+    }
+
+    #[test]
+    fn a_header_of_another_form_is_malformed() {
+        let many = format!("t=1614265330{}", ",v1=00".repeat(17));
+        let twice = format!("t=1614265330,t=1614265330,{V1}");
+        let v0 = format!("t=1614265330,{}", V1.replace("v1", "v0"));
+        for header in [
+            "",
+            "t=1614265330",
+            V1,
+            "t=1,v1=xyz",
+            "t=,v1=00",
+            "t=-5,v1=00",
+            &many,
+            &twice,
+            &v0,
         ] {
-            let verified = verify(&value, BODY, 1_614_265_400).unwrap();
-            assert_eq!(verified.event_id.as_deref(), Some("evt_1"));
+            assert_eq!(
+                verify(header).unwrap_err().as_str(),
+                "malformed",
+                "{header}"
+            );
         }
-        assert_eq!(
-            sign(&Key::new("whsec_test_secret"), 1_614_265_330, BODY),
-            format!("t=1614265330,v1={SIGNATURE}")
-        );
-    }
-
-    #[test]
-    fn only_v1_counts_and_time_and_body_are_covered() {
-        let good = format!("t=1614265330,v1={SIGNATURE}");
-        let only_v0 = format!("t=1614265330,v0={SIGNATURE}");
-        assert_eq!(
-            verify(&only_v0, BODY, 1_614_265_330),
-            Err(SignatureError::Mismatch)
-        );
-        assert_eq!(
-            verify(&good, b"{}", 1_614_265_330),
-            Err(SignatureError::Mismatch)
-        );
-        assert_eq!(
-            verify(&good, BODY, 1_614_265_631),
-            Err(SignatureError::Expired)
-        );
-        let moved = format!("t=1614265331,v1={SIGNATURE}");
-        assert_eq!(
-            verify(&moved, BODY, 1_614_265_331),
-            Err(SignatureError::Mismatch)
-        );
-        assert_eq!(
-            verify("v1=00", BODY, 0),
-            Err(SignatureError::Malformed("stripe-signature"))
-        );
     }
 }

@@ -1,0 +1,5 @@
+//! Tests of the public interface.
+
+mod arbitrary;
+mod senders;
+mod signatures;

@@ -51,7 +51,8 @@ fn nothing_is_lost_on_an_sqs_server() {
             std::env::var_os("CONFORMANCE_REQUIRED").is_none(),
             "TOWPATH_ELASTICMQ_ENDPOINT is not set; run `cargo xtask test`"
         );
-        println!("not run: TOWPATH_ELASTICMQ_ENDPOINT is not set; `cargo xtask test` sets it");
+        let note = "not run: TOWPATH_ELASTICMQ_ENDPOINT is not set; `cargo xtask test` sets it";
+        std::io::Write::write_all(&mut std::io::stderr(), note.as_bytes()).unwrap();
         return;
     };
     let name = format!("mail-{}", std::process::id());

@@ -38,6 +38,11 @@
 //! it back from there.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+/// The examples of the README compile.
+#[cfg(all(doctest, feature = "memory", feature = "worker"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 #[cfg(feature = "config")]
 pub mod config;
 

@@ -8,38 +8,53 @@ use crate::store::{Address, Nanos, Store};
 /// line; the others are sorted. What was settled or extended since is skipped later.
 #[derive(Debug, Default)]
 pub(crate) struct Expiries {
-    line: VecDeque<Expiry>,
+    line: VecDeque<Run>,
     sorted: BTreeMap<(Nanos, u64), Address>,
 }
 
+/// Leases that were granted together: consecutive numbers, in slots of consecutive addresses.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Expiry {
+pub(crate) struct Run {
     pub(crate) at: Nanos,
     pub(crate) lease: u64,
     pub(crate) address: Address,
+    pub(crate) count: u32,
 }
 
-impl Expiry {
-    fn is_live(&self, store: &Store) -> bool {
-        store.is_leased_until(self.address, self.lease, self.at)
+impl Run {
+    /// Leaves out what is over at the beginning; `false` when all is over.
+    fn trim(&mut self, store: &Store) -> bool {
+        while self.count > 0 && !store.is_leased_until(self.address, self.lease, self.at) {
+            self.skip();
+        }
+        self.count > 0
+    }
+
+    fn skip(&mut self) {
+        self.lease += 1;
+        self.address += 1;
+        self.count -= 1;
     }
 }
 
 impl Expiries {
-    pub(crate) fn push(&mut self, expiry: Expiry) {
-        if self.line.back().is_none_or(|last| last.at <= expiry.at) {
-            self.line.push_back(expiry);
-        } else {
-            self.sorted
-                .insert((expiry.at, expiry.lease), expiry.address);
+    pub(crate) fn push(&mut self, run: Run) {
+        if self.line.back().is_none_or(|last| last.at <= run.at) {
+            self.line.push_back(run);
+            return;
+        }
+        let mut run = run;
+        while run.count > 0 {
+            self.sorted.insert((run.at, run.lease), run.address);
+            run.skip();
         }
     }
 
     /// Makes room when most of what is noted is over. `leased` is the number of leases.
     pub(crate) fn tidy(&mut self, store: &Store, leased: usize) {
-        let most = 2 * leased + 1_024;
+        let most = 2 * leased + 256;
         if self.line.len() > most {
-            self.line.retain(|expiry| expiry.is_live(store));
+            self.line.retain_mut(|run| run.trim(store));
         }
         if self.sorted.len() > most {
             self.sorted
@@ -47,59 +62,44 @@ impl Expiries {
         }
     }
 
-    /// The next lease that ran out by `now`.
-    pub(crate) fn pop_due(&mut self, store: &Store, now: Nanos) -> Option<Expiry> {
-        while let Some(first) = self.first() {
-            if first.at > now {
-                return None;
+    /// The next lease that ran out by `now`: slot and number.
+    pub(crate) fn pop_due(&mut self, store: &Store, now: Nanos) -> Option<(Address, u64)> {
+        let at = self.next(store)?;
+        if at > now {
+            return None;
+        }
+        match self.line.front_mut() {
+            Some(run) if run.at == at => {
+                let due = (run.address, run.lease);
+                run.skip();
+                Some(due)
             }
-            self.pop_first();
-            if first.is_live(store) {
-                return Some(first);
+            _ => {
+                let ((_, lease), address) = self.sorted.pop_first()?;
+                Some((address, lease))
             }
         }
-        None
     }
 
     /// When the next lease runs out.
     pub(crate) fn next(&mut self, store: &Store) -> Option<Nanos> {
-        while let Some(first) = self.first() {
-            if first.is_live(store) {
-                return Some(first.at);
+        while let Some(run) = self.line.front_mut()
+            && !run.trim(store)
+        {
+            self.line.pop_front();
+        }
+        while let Some(first) = self.sorted.first_entry() {
+            let (at, lease) = *first.key();
+            if store.is_leased_until(*first.get(), lease, at) {
+                break;
             }
-            self.pop_first();
+            first.remove();
         }
-        None
-    }
-
-    fn first(&self) -> Option<Expiry> {
-        let line = self.line.front().copied();
-        let sorted = self
-            .sorted
-            .first_key_value()
-            .map(|((at, lease), address)| Expiry {
-                at: *at,
-                lease: *lease,
-                address: *address,
-            });
-        match (line, sorted) {
-            (Some(line), Some(sorted)) if sorted.at < line.at => Some(sorted),
-            (line, sorted) => line.or(sorted),
-        }
-    }
-
-    fn pop_first(&mut self) {
+        let line = self.line.front().map(|run| run.at);
         let sorted = self.sorted.first_key_value().map(|((at, _), _)| *at);
-        match (self.line.front(), sorted) {
-            (Some(line), Some(sorted)) if sorted < line.at => {
-                self.sorted.pop_first();
-            }
-            (None, _) => {
-                self.sorted.pop_first();
-            }
-            _ => {
-                self.line.pop_front();
-            }
+        match (line, sorted) {
+            (Some(line), Some(sorted)) => Some(line.min(sorted)),
+            (line, sorted) => line.or(sorted),
         }
     }
 }

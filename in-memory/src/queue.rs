@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     time::{Duration, SystemTime},
 };
 
@@ -16,7 +17,7 @@ use towpath_core::{
 
 use crate::{
     dedup::Dedup,
-    expiry::{Expiries, Expiry},
+    expiry::{Expiries, Run},
     group::Groups,
     store::{Address, Entry, Lane, NO_GROUP, Nanos, Slot, Store},
 };
@@ -158,6 +159,26 @@ impl Queue {
         Sent::Accepted(id)
     }
 
+    /// Accepts messages without ordering key, deduplication id and delay, as far as there is room;
+    /// returns their ids.
+    pub(crate) fn send_plain(&mut self, batch: &[Message], now: Nanos) -> Range<u64> {
+        let room = self.rules.max_depth.saturating_sub(self.contents.total);
+        let batch = &batch[..batch.len().min(room)];
+        let first = self.next_id;
+        self.next_id += batch.len() as u64;
+        let entries = batch.iter().enumerate().map(|(i, message)| Entry {
+            message: message.clone(),
+            id: first + i as u64,
+            sent_at: now,
+            attempt: 0,
+            group: NO_GROUP,
+        });
+        let contents = &mut self.contents;
+        contents.total += batch.len();
+        contents.fresh.extend(&mut contents.store, now, entries);
+        first..self.next_id
+    }
+
     /// Puts a second copy of an accepted message into the queue, as a broker may do.
     pub(crate) fn duplicate(&mut self, message: Message, id: u64, now: Nanos) {
         self.admit(message, id, now);
@@ -273,56 +294,62 @@ impl Queue {
         until: Nanos,
         received: &mut Vec<Received>,
     ) -> usize {
-        let before = received.len();
         let Contents {
             store,
             fresh,
             again,
             expiries,
+            leased,
             ..
         } = &mut self.contents;
         let lane = if is_again { again } else { fresh };
-        let mut grant = Grant {
-            number: self.number,
+        let Some((address, slots)) = lane.hand_out(store, most) else {
+            return 0;
+        };
+        let grant = Grant {
+            place: place(self.number, address),
             epoch: self.epoch,
             counts_attempts: self.rules.counts_attempts,
-            next_lease: &mut self.next_lease,
-            expiries,
+            lease: self.next_lease,
             now,
             until,
         };
-        lane.hand_out(store, most, |address, slot| {
-            grant.grant(address, slot, received);
-        });
-        let count = received.len() - before;
-        self.contents.leased += count;
+        let count = slots.len();
+        grant.grant(slots, received);
+        expiries.push(grant.run(address, count));
+        self.next_lease += count as u64;
+        *leased += count;
         count
     }
 
     fn lease_keyed(&mut self, now: Nanos, until: Nanos, received: &mut Vec<Received>) -> usize {
+        let Some(entry) = self.contents.groups.take() else {
+            return 0;
+        };
         let Contents {
             store,
             keyed,
-            groups,
             expiries,
+            leased,
             ..
         } = &mut self.contents;
-        let Some(entry) = groups.take() else {
+        // Nothing else waits in this lane: what is pushed is handed out at once.
+        keyed.push(store, entry);
+        let Some((address, slots)) = keyed.hand_out(store, 1) else {
             return 0;
         };
-        let mut grant = Grant {
-            number: self.number,
+        let grant = Grant {
+            place: place(self.number, address),
             epoch: self.epoch,
             counts_attempts: self.rules.counts_attempts,
-            next_lease: &mut self.next_lease,
-            expiries,
+            lease: self.next_lease,
             now,
             until,
         };
-        keyed.push_leased(store, entry, |address, slot| {
-            grant.grant(address, slot, received);
-        });
-        self.contents.leased += 1;
+        grant.grant(slots, received);
+        expiries.push(grant.run(address, 1));
+        self.next_lease += 1;
+        *leased += 1;
         1
     }
 
@@ -358,12 +385,18 @@ impl Queue {
 
     /// Removes a message; `false` when the lease is gone.
     pub(crate) fn ack(&mut self, receipt: &Receipt, now: Nanos) -> bool {
-        let Some(entry) = self.take(receipt) else {
+        let Some((address, lease)) = self.parse(receipt) else {
             return false;
         };
+        let Some(slot) = self.contents.store.leased(address, lease) else {
+            return false;
+        };
+        let group = slot.group();
+        self.contents.leased -= 1;
         self.contents.total -= 1;
-        let group = entry.group;
-        if group != NO_GROUP {
+        if group == NO_GROUP {
+            self.contents.store.remove(address);
+        } else if let Some(entry) = self.contents.store.take(address, lease) {
             if self.contents.groups.is_replaying(group) {
                 self.contents.groups.keep(entry, now);
             } else {
@@ -383,7 +416,7 @@ impl Queue {
             return false;
         };
         let until = slot.until();
-        if slot.is_keyed()
+        if slot.group() != NO_GROUP
             && let Some(entry) = self.take(receipt)
         {
             self.contents.total -= 1;
@@ -424,10 +457,11 @@ impl Queue {
             return Err(ExtendError::TooLong);
         }
         slot.extend(until);
-        self.contents.expiries.push(Expiry {
+        self.contents.expiries.push(Run {
             at: until,
             lease: number,
             address,
+            count: 1,
         });
         self.quiet_until = self.quiet_until.min(until);
         Ok(())
@@ -466,8 +500,9 @@ impl Queue {
         if now < self.quiet_until {
             return;
         }
-        while let Some(expiry) = self.contents.expiries.pop_due(&self.contents.store, now) {
-            if let Some(entry) = self.contents.store.take(expiry.address, expiry.lease) {
+        while let Some((address, lease)) = self.contents.expiries.pop_due(&self.contents.store, now)
+        {
+            if let Some(entry) = self.contents.store.take(address, lease) {
                 self.contents.leased -= 1;
                 self.give_back(entry, Duration::ZERO, now);
             }
@@ -515,6 +550,11 @@ impl Queue {
         }
     }
 
+    /// Whether messages are to go to the dead-letter queue.
+    pub(crate) fn has_dead(&self) -> bool {
+        !self.dead.is_empty()
+    }
+
     /// The messages that were delivered too often, for the dead-letter queue.
     pub(crate) fn take_dead(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.dead)
@@ -545,35 +585,44 @@ impl Queue {
     }
 }
 
-/// Makes leases.
-struct Grant<'a> {
-    number: u32,
+/// What a receipt says about where its message is.
+fn place(number: u32, address: Address) -> u64 {
+    u64::from(number) << 32 | u64::from(address)
+}
+
+/// Leases consecutive slots.
+struct Grant {
+    /// Of the first slot.
+    place: u64,
+    /// Of the first slot.
+    lease: u64,
     epoch: SystemTime,
     counts_attempts: bool,
-    next_lease: &'a mut u64,
-    expiries: &'a mut Expiries,
     now: Nanos,
     until: Nanos,
 }
 
-impl Grant<'_> {
-    fn grant(&mut self, address: Address, slot: &mut Slot, received: &mut Vec<Received>) {
-        let lease = *self.next_lease;
-        let Some(entry) = slot.grant(lease, self.now, self.until) else {
-            return;
-        };
-        *self.next_lease += 1;
-        entry.attempt = entry.attempt.saturating_add(1);
-        let envelope = Envelope::new(entry.id.into(), entry.message.clone())
-            .with_attempt(self.counts_attempts.then_some(entry.attempt))
-            .with_sent_at(Some(self.epoch + Duration::from_nanos(entry.sent_at)));
-        let place = u64::from(self.number) << 32 | u64::from(address);
-        received.push(Received::new(envelope, Receipt::token(place, lease)));
-        self.expiries.push(Expiry {
+impl Grant {
+    fn grant(&self, slots: &mut [Slot], received: &mut Vec<Received>) {
+        received.extend(slots.iter_mut().zip(0..).map(|(slot, i)| {
+            let entry = slot.grant(self.lease + i, self.now, self.until);
+            let receipt = Receipt::token(self.place + i, self.lease + i);
+            let envelope = Envelope::new(entry.id.into(), entry.message.clone());
+            let mut received = Received::new(envelope, receipt);
+            // Set in place: the builder methods would copy the envelope each time.
+            received.envelope.attempt = self.counts_attempts.then_some(entry.attempt);
+            received.envelope.sent_at = Some(self.epoch + Duration::from_nanos(entry.sent_at));
+            received
+        }));
+    }
+
+    fn run(&self, address: Address, count: usize) -> Run {
+        Run {
             at: self.until,
-            lease,
+            lease: self.lease,
             address,
-        });
+            count: count as u32,
+        }
     }
 }
 

@@ -121,11 +121,11 @@ impl Shared {
         let now = self.now();
         inner.queue.advance(now);
         let result = change(&mut inner, now);
-        let dead = inner.queue.take_dead();
-        let dead = if dead.is_empty() {
-            Vec::new()
-        } else {
+        let dead = if inner.queue.has_dead() {
+            let dead = inner.queue.take_dead();
             self.dead_letters(&inner, dead, now)
+        } else {
+            Vec::new()
         };
         let is_wanted = inner.is_wanted();
         drop(inner);

@@ -44,11 +44,23 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn grant(&mut self, lease: u64, since: Nanos, until: Nanos) -> Option<&mut Entry> {
+    fn new(entry: Entry) -> Self {
+        Self {
+            entry: Some(entry),
+            lease: 0,
+            since: 0,
+            until: 0,
+        }
+    }
+
+    /// Leases the message.
+    pub(crate) fn grant(&mut self, lease: u64, since: Nanos, until: Nanos) -> &Entry {
         self.lease = lease;
         self.since = since;
         self.until = until;
-        self.entry.as_mut()
+        let entry = self.entry.as_mut().expect("a ready slot holds a message");
+        entry.attempt = entry.attempt.saturating_add(1);
+        entry
     }
 
     /// When the lease began.
@@ -61,11 +73,9 @@ impl Slot {
         self.until
     }
 
-    /// Whether its message belongs to an ordering group.
-    pub(crate) fn is_keyed(&self) -> bool {
-        self.entry
-            .as_ref()
-            .is_some_and(|entry| entry.group != NO_GROUP)
+    /// The ordering group of the message.
+    pub(crate) fn group(&self) -> u32 {
+        self.entry.as_ref().map_or(NO_GROUP, |entry| entry.group)
     }
 
     pub(crate) fn extend(&mut self, until: Nanos) {
@@ -111,11 +121,6 @@ impl Store {
         number
     }
 
-    fn detach(&mut self, number: u32) {
-        self.segments[number as usize].is_attached = false;
-        self.recycle(number);
-    }
-
     fn recycle(&mut self, number: u32) {
         let segment = &mut self.segments[number as usize];
         if segment.live > 0 || segment.is_attached {
@@ -156,6 +161,16 @@ impl Store {
         let entry = slot.entry.take();
         self.release(address);
         entry
+    }
+
+    /// Removes the message from the slot, of which the caller knows that it is leased.
+    pub(crate) fn remove(&mut self, address: Address) {
+        let (number, slot) = split(address);
+        if let Some(slot) = self.segments[number].slots.get_mut(slot) {
+            slot.lease = 0;
+            slot.entry = None;
+        }
+        self.release(address);
     }
 
     fn release(&mut self, address: Address) {
@@ -207,7 +222,8 @@ impl Lane {
         self.ready == 0
     }
 
-    pub(crate) fn push(&mut self, store: &mut Store, entry: Entry) {
+    /// The last segment, with room for at least one message.
+    fn tail<'a>(&mut self, store: &'a mut Store) -> &'a mut Segment {
         let number = match self.segments.back() {
             Some(number) if store.segments[*number as usize].slots.len() < SLOTS => *number,
             _ => {
@@ -223,74 +239,69 @@ impl Lane {
             segment.oldest = Nanos::MAX;
             self.head = 0;
         }
+        segment
+    }
+
+    /// Appends a message.
+    pub(crate) fn push(&mut self, store: &mut Store, entry: Entry) {
+        let segment = self.tail(store);
         segment.live += 1;
         segment.oldest = segment.oldest.min(entry.sent_at);
-        segment.slots.push(Slot {
-            entry: Some(entry),
-            lease: 0,
-            since: 0,
-            until: 0,
-        });
+        segment.slots.push(Slot::new(entry));
         self.ready += 1;
     }
 
-    /// Appends a message that is leased from the start.
-    pub(crate) fn push_leased(
+    /// Appends messages that were all sent at `sent_at`.
+    pub(crate) fn extend(
         &mut self,
         store: &mut Store,
-        entry: Entry,
-        lease: impl FnOnce(Address, &mut Slot),
+        sent_at: Nanos,
+        entries: impl ExactSizeIterator<Item = Entry>,
     ) {
-        debug_assert!(self.is_empty(), "what is ready would be skipped");
-        self.push(store, entry);
-        let mut lease = Some(lease);
-        self.hand_out(store, 1, |address, slot| {
-            if let Some(lease) = lease.take() {
-                lease(address, slot);
-            }
-        });
-    }
-
-    /// Hands out up to `most` messages from the head.
-    pub(crate) fn hand_out(
-        &mut self,
-        store: &mut Store,
-        most: usize,
-        mut lease: impl FnMut(Address, &mut Slot),
-    ) {
-        let mut left = most.min(self.ready);
-        while left > 0
-            && let Some(number) = self.segments.front().copied()
-        {
-            let segment = &mut store.segments[number as usize];
-            let end = segment.slots.len().min(self.head + left);
-            for (slot, at) in segment.slots[self.head..end].iter_mut().zip(self.head..) {
-                lease(join(number, at), slot);
-            }
-            self.advance(store, number, end, &mut left);
+        let mut entries = entries;
+        while entries.len() > 0 {
+            let segment = self.tail(store);
+            let before = segment.slots.len();
+            let slots = entries.by_ref().take(SLOTS - before).map(Slot::new);
+            segment.slots.extend(slots);
+            let count = segment.slots.len() - before;
+            segment.live += count;
+            segment.oldest = segment.oldest.min(sent_at);
+            self.ready += count;
         }
     }
 
-    fn advance(&mut self, store: &mut Store, number: u32, end: usize, left: &mut usize) {
-        *left -= end - self.head;
-        self.ready -= end - self.head;
+    /// Hands out messages from the head: up to `most`, and fewer where the segment ends. `None`
+    /// when there are none. The slots have consecutive addresses.
+    pub(crate) fn hand_out<'a>(
+        &mut self,
+        store: &'a mut Store,
+        most: usize,
+    ) -> Option<(Address, &'a mut [Slot])> {
+        let number = *self.segments.front()?;
+        let head = self.head;
+        let len = store.segments[number as usize].slots.len();
+        let end = len.min(head + most.min(self.ready));
+        if end == head {
+            return None;
+        }
+        self.ready -= end - head;
         self.head = end;
         if self.head == SLOTS {
             self.segments.pop_front();
             self.head = 0;
-            store.detach(number);
+            // Its slots are handed out below, so it is not empty.
+            store.segments[number as usize].is_attached = false;
         }
+        let slots = &mut store.segments[number as usize].slots[head..end];
+        Some((join(number, head), slots))
     }
 
     /// Takes the first message out.
     pub(crate) fn pop(&mut self, store: &mut Store) -> Option<Entry> {
-        let mut entry = None;
-        let mut from = None;
-        self.hand_out(store, 1, |address, slot| {
-            entry = slot.entry.take();
-            from = Some(address);
-        });
-        store.release(from?);
+        let (address, slots) = self.hand_out(store, 1)?;
+        let entry = slots.first_mut()?.entry.take();
+        store.release(address);
         entry
     }
 

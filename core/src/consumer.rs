@@ -288,6 +288,9 @@ impl Consumer {
     /// Settle or drop the deliveries in hand before: what is settled later fails with
     /// [`Closed`](ErrorKind::Closed), and the message comes back when its lease runs out.
     ///
+    /// A request to the queue that does not end within 2 s (a long poll cannot be called back) goes
+    /// on in the background: what it brings is released, and then the receiving half is closed.
+    ///
     /// # Errors
     ///
     /// As the backend reports them; the consumer is closed all the same.
@@ -297,12 +300,26 @@ impl Consumer {
     /// When the future is dropped the consumer is closed, but settlements may still be on their
     /// way.
     pub async fn close(&self) -> Result<()> {
-        self.shared.closing.cancel();
-        if let Some(pump) = &self.pump {
-            pump.stop().await;
-        }
-        settle::flush(&self.shared.settler).await;
-        self.shared.driver.close().await
+        let shared = &self.shared;
+        shared.closing.cancel();
+        let stragglers = match &self.pump {
+            Some(pump) => pump.stop().await,
+            None => None,
+        };
+        settle::flush(&shared.settler).await;
+        let Some(stragglers) = stragglers else {
+            return shared.driver.close().await;
+        };
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            stragglers.close();
+            stragglers.wait().await;
+            settle::flush(&shared.settler).await;
+            if let Err(error) = shared.driver.close().await {
+                tracing::warn!(%error, queue = shared.queue_name(), "closing failed");
+            }
+        });
+        Ok(())
     }
 }
 

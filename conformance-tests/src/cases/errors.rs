@@ -325,9 +325,10 @@ async fn refused_credentials_are_told_and_not_retryable(cx: Context) -> CaseResu
     Ok(())
 }
 
-/// A queue that exists, by a connection that can be cut.
+/// A queue that exists, by a connection that can be cut. What is on its way on a connection that is
+/// cut comes back when its lease runs out, so the lease is short.
 async fn cuttable(cx: &Context) -> Result<(TestQueue, TestQueue), CaseError> {
-    let direct = cx.queue().await?;
+    let direct = cx.short_queue().await?;
     let name = direct.queue().config().target().to_owned();
     let config = match cx.harness().cuttable(&name).await {
         Ok(config) => config,
@@ -346,9 +347,10 @@ async fn receiving_goes_on_after_a_cut(cx: Context) -> CaseResult {
     let consumer = fragile.consumer().await?;
     producer.send("before").await?;
     cx.receive(&consumer).await?.ack().await?;
+    let limit = cx.patience() * 2 + cx.lease() * 3;
     for round in 0..3 {
         let waiting = async {
-            let deadline = Instant::now() + cx.patience() * 2;
+            let deadline = Instant::now() + limit;
             loop {
                 match consumer.receive().await {
                     Ok(delivery) => return Ok(delivery),
@@ -365,7 +367,6 @@ async fn receiving_goes_on_after_a_cut(cx: Context) -> CaseResult {
             producer.send(format!("after-{round}")).await?;
             Ok::<_, CaseError>(())
         };
-        let limit = cx.patience() * 3;
         let Ok(both) = timeout(limit, async { tokio::try_join!(waiting, cutting) }).await else {
             return Err(CaseError::failed(format!(
                 "nothing was received within {limit:?} after the connection was cut"

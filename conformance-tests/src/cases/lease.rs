@@ -53,9 +53,15 @@ pub(super) const CASES: &[Case] = &[
     ),
     case!(
         Lease,
-        a_lost_lease_cannot_be_extended,
+        an_acked_message_cannot_be_extended,
         [ExtendedLease],
-        "Extending what was settled is LeaseLost."
+        "Extending the lease of a message that was acked is LeaseLost."
+    ),
+    case!(
+        Lease,
+        a_nacked_message_cannot_be_extended,
+        [ExtendedLease],
+        "Extending the lease of a message that was given back is LeaseLost."
     ),
     case!(
         Lease,
@@ -160,9 +166,10 @@ async fn a_prefetched_message_is_kept(cx: Context) -> CaseResult {
     bodies.insert(text(&first));
     first.ack().await?;
     // The time to fetch the others.
-    sleep(cx.slack().min(cx.lease() / 2)).await;
+    sleep(cx.slack().min(cx.lease() / 4)).await;
     let taking = async {
         for _ in 0..4 {
+            // Less than a lease: a consumer that nobody asks gives back what it fetched ahead.
             sleep(cx.lease() * 3 / 5).await;
             let delivery = cx.receive(&greedy).await?;
             ensure!(
@@ -202,34 +209,46 @@ async fn an_extended_lease_lasts_longer(cx: Context) -> CaseResult {
     Ok(())
 }
 
-async fn a_lost_lease_cannot_be_extended(cx: Context) -> CaseResult {
+/// The fate of an extension after the message was settled.
+async fn extend_settled(cx: &Context, is_nack: bool) -> CaseResult {
     let queue = cx.queue().await?;
     let driver = queue.driver_consumer().await?;
     queue.producer().await?.send("x").await?;
-    for settlement in ["nack", "ack"] {
-        let held = cx.receive_raw(&*driver).await?;
-        let receipts = [held.receipt];
-        let settled = match settlement {
-            "nack" => driver.nack(&receipts, Duration::ZERO).await,
-            _ => driver.ack(&receipts).await,
-        };
-        for result in settled {
-            result?;
-        }
-        let kinds: Vec<_> = driver
-            .extend(&receipts, cx.lease())
-            .await
-            .into_iter()
-            .map(|result| result.err().map(|error| error.kind()))
-            .collect();
-        ensure_eq!(
-            kinds,
-            [Some(ErrorKind::LeaseLost)],
-            "the fate of an extension after the {settlement}"
-        );
+    let held = cx.receive_raw(&*driver).await?;
+    let receipts = [held.receipt];
+    let settled = if is_nack {
+        driver.nack(&receipts, Duration::ZERO).await
+    } else {
+        driver.ack(&receipts).await
+    };
+    for result in settled {
+        result?;
+    }
+    let kinds: Vec<_> = driver
+        .extend(&receipts, cx.lease())
+        .await
+        .into_iter()
+        .map(|result| result.err().map(|error| error.kind()))
+        .collect();
+    ensure_eq!(
+        kinds,
+        [Some(ErrorKind::LeaseLost)],
+        "the fate of the extension"
+    );
+    if is_nack {
+        let again = cx.receive_raw(&*driver).await?;
+        ensure_eq!(again.envelope.message.body(), "x", "the body");
     }
     driver.close().await?;
     Ok(())
+}
+
+async fn an_acked_message_cannot_be_extended(cx: Context) -> CaseResult {
+    extend_settled(&cx, false).await
+}
+
+async fn a_nacked_message_cannot_be_extended(cx: Context) -> CaseResult {
+    extend_settled(&cx, true).await
 }
 
 /// A driver that remembers the receipts which it handed out.

@@ -17,7 +17,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Shared, until};
 use crate::{Delivery, Error, ErrorKind, Result, backoff::Backoff, producer::closed};
@@ -36,6 +36,8 @@ pub(super) struct Pump {
     state: Arc<State>,
     stop: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
+    /// Requests that are under way after the task has ended.
+    stragglers: TaskTracker,
 }
 
 struct State {
@@ -83,11 +85,18 @@ impl Pump {
             arrival: Notify::new(),
         });
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(shared.clone(), state.clone(), stop.clone()));
+        let stragglers = TaskTracker::new();
+        let task = tokio::spawn(run(
+            shared.clone(),
+            state.clone(),
+            stop.clone(),
+            stragglers.clone(),
+        ));
         Self {
             state,
             stop,
             task: Mutex::new(Some(task)),
+            stragglers,
         }
     }
 
@@ -116,8 +125,9 @@ impl Pump {
         self.state.demand.notify_one();
     }
 
-    /// Stops receiving and releases what is buffered.
-    pub(super) async fn stop(&self) {
+    /// Stops receiving and releases what is buffered. Returns the requests that are still under
+    /// way, where there are any: what they bring can only be released while the driver is open.
+    pub(super) async fn stop(&self) -> Option<TaskTracker> {
         self.stop.cancel();
         let task = self
             .task
@@ -127,6 +137,7 @@ impl Pump {
         if let Some(task) = task {
             let _ = task.await;
         }
+        (!self.stragglers.is_empty()).then(|| self.stragglers.clone())
     }
 }
 
@@ -270,8 +281,10 @@ impl Inner {
                     .map_or(Duration::MAX, |at| at.saturating_duration_since(now))
             })
             .max();
+        // Without a caller a request ends before the buffer is released, or it would fetch what was
+        // released again.
         let wait = longest
-            .unwrap_or(shared.options.wait)
+            .unwrap_or_else(|| self.idle_at(idle).saturating_duration_since(now))
             .min(shared.options.wait);
         self.started += 1;
         self.in_flight += 1;
@@ -285,7 +298,12 @@ struct Answer {
     result: Result<Vec<Delivery>>,
 }
 
-async fn run(shared: Arc<Shared>, state: Arc<State>, stop: CancellationToken) {
+async fn run(
+    shared: Arc<Shared>,
+    state: Arc<State>,
+    stop: CancellationToken,
+    stragglers: TaskTracker,
+) {
     let idle = shared.lease_duration().unwrap_or(IDLE);
     let mut polls: JoinSet<Answer> = JoinSet::new();
     let mut requested = 0;
@@ -360,7 +378,7 @@ async fn run(shared: Arc<Shared>, state: Arc<State>, stop: CancellationToken) {
             queue = shared.queue_name(),
             "requests are still under way; their messages are released as they come"
         );
-        polls.detach_all();
+        stragglers.spawn(async move { while polls.join_next().await.is_some() {} });
     }
     let buffered = {
         let mut inner = state.lock();

@@ -1,5 +1,6 @@
 //! Tests of the public interface.
 
 mod arbitrary;
+mod body_over_http;
 mod senders;
 mod signatures;

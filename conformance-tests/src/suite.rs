@@ -10,7 +10,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::{
     Case, Deviation, Harness, Outcome, Report, cases, deviations,
-    report::{Run, junit},
+    report::{Run, junit, markdown},
     run_case,
 };
 
@@ -154,6 +154,7 @@ fn is_required() -> bool {
 /// | `CONFORMANCE_REQUIRED=1` | a suite without environment fails instead of being ignored |
 /// | `CONFORMANCE_JSON=FILE` | writes what was found as JSON |
 /// | `CONFORMANCE_JUNIT=FILE` | writes what was found as JUnit XML |
+/// | `CONFORMANCE_MARKDOWN=FILE` | writes what was found as a table, case by backend |
 ///
 /// The last lines say, per suite, how many cases passed, were ignored, deviate as known, failed.
 pub fn main(suites: impl IntoIterator<Item = Suite>) -> ExitCode {
@@ -202,6 +203,7 @@ pub fn main(suites: impl IntoIterator<Item = Suite>) -> ExitCode {
     let written = [
         ("CONFORMANCE_JSON", json),
         ("CONFORMANCE_JUNIT", junit(&runs)),
+        ("CONFORMANCE_MARKDOWN", markdown(&runs)),
     ]
     .into_iter()
     .try_for_each(|(variable, text)| write(variable, &text));

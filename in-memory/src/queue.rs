@@ -249,6 +249,7 @@ impl Queue {
     ) {
         let mut left = most;
         let until = now.saturating_add(lease);
+        received.reserve_exact(most.min(self.contents.total - self.contents.leased));
         while left > 0 {
             let before = left;
             let contents = &mut self.contents;

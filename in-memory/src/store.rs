@@ -182,6 +182,15 @@ impl Store {
         }
     }
 
+    /// How many segments have memory.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let segments = self.segments.iter();
+        segments
+            .filter(|segment| segment.slots.capacity() > 0)
+            .count()
+    }
+
     /// When the oldest message was sent.
     pub(crate) fn oldest(&self) -> Option<Nanos> {
         let mut oldest = Nanos::MAX;

@@ -244,3 +244,20 @@ fn the_memory_of_a_drained_queue_is_given_back() {
     assert!(full > 1_000);
     assert!(queue.contents.store.memory() < 100);
 }
+
+#[test]
+fn a_stale_receipt_does_not_settle_the_next_message_in_its_slot() {
+    let mut queue = queue();
+    send(&mut queue, "x", 0);
+    let stale = receive(&mut queue, 1, 0).pop().unwrap().receipt;
+    assert!(queue.nack(&stale, Duration::from_secs(100), 0));
+    send(&mut queue, "y", 0);
+    let present = receive(&mut queue, 1, 0).pop().unwrap().receipt;
+    let place = |receipt: &towpath_core::driver::Receipt| receipt.numbers().unwrap().0;
+    assert_eq!(place(&stale), place(&present), "the slot is used again");
+    assert!(!queue.ack(&stale, 0));
+    assert!(!queue.nack(&stale, Duration::ZERO, 0));
+    let extended = queue.extend(&stale, Duration::from_secs(1), 0);
+    assert_eq!(extended, Err(ExtendError::Lost));
+    assert!(queue.ack(&present, 0));
+}

@@ -324,3 +324,13 @@ impl Lane {
         slot.entry.as_ref().map(|entry| entry.id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_stays_small() {
+        assert!(size_of::<Slot>() <= 112, "{}", size_of::<Slot>());
+    }
+}

@@ -203,7 +203,8 @@ impl driver::Consumer for MemoryConsumer {
             return Ok(received);
         }
         let deadline = Instant::now().checked_add(wait.min(limits.wait));
-        self.wait(max, deadline).await.map_err(name)
+        // Boxed, so that a receive that need not wait stays small.
+        Box::pin(self.wait(max, deadline)).await.map_err(name)
     }
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<()>> {

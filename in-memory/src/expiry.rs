@@ -50,6 +50,12 @@ impl Expiries {
         }
     }
 
+    /// How many runs and single leases are noted.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.line.len() + self.sorted.len()
+    }
+
     /// Makes room when most of what is noted is over. `leased` is the number of leases.
     pub(crate) fn tidy(&mut self, store: &Store, leased: usize) {
         let most = 2 * leased + 256;

@@ -10,17 +10,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use towpath_core::{
-    Envelope, Message,
-    driver::{Receipt, Received},
-};
+use towpath_core::Message;
 
 use crate::{
     dedup::Dedup,
-    expiry::{Expiries, Run},
+    expiry::Expiries,
     group::Groups,
-    store::{Address, Entry, Lane, NO_GROUP, Nanos, Slot, Store},
+    store::{Entry, Lane, NO_GROUP, Nanos, Store},
 };
+
+mod receive;
+mod settle;
+#[cfg(test)]
+mod tests;
 
 /// What the settings of a queue mean for its messages.
 #[derive(Clone, Debug)]
@@ -239,120 +241,6 @@ impl Queue {
         !contents.fresh.is_empty() || !contents.again.is_empty() || contents.groups.has_ready()
     }
 
-    /// Leases up to `most` messages for `lease`.
-    pub(crate) fn receive(
-        &mut self,
-        most: usize,
-        lease: Nanos,
-        now: Nanos,
-        received: &mut Vec<Received>,
-    ) {
-        let mut left = most;
-        let until = now.saturating_add(lease);
-        while left > 0 {
-            let before = left;
-            let contents = &mut self.contents;
-            let fresh = contents.fresh.first_id(&contents.store);
-            let keyed = contents.groups.first_id();
-            let is_again = !contents.again.is_empty()
-                && !(self.prefers_fresh && (fresh.is_some() || keyed.is_some()));
-            // What came back and what is new take turns, so that neither keeps the other waiting.
-            if is_again {
-                self.prefers_fresh = true;
-                left -= self.lease_lane(true, 1, now, until, received);
-            } else {
-                self.prefers_fresh = false;
-                let most = if contents.again.is_empty() { left } else { 1 };
-                match (fresh, keyed) {
-                    (Some(fresh), Some(keyed)) if keyed < fresh => {
-                        left -= self.lease_keyed(now, until, received);
-                    }
-                    (Some(_), Some(_)) => {
-                        left -= self.lease_lane(false, 1, now, until, received);
-                    }
-                    (Some(_), None) => {
-                        left -= self.lease_lane(false, most, now, until, received);
-                    }
-                    (None, _) => left -= self.lease_keyed(now, until, received),
-                }
-            }
-            if left == before {
-                break;
-            }
-        }
-        self.quiet_until = self.quiet_until.min(until);
-        self.contents
-            .expiries
-            .tidy(&self.contents.store, self.contents.leased);
-    }
-
-    fn lease_lane(
-        &mut self,
-        is_again: bool,
-        most: usize,
-        now: Nanos,
-        until: Nanos,
-        received: &mut Vec<Received>,
-    ) -> usize {
-        let Contents {
-            store,
-            fresh,
-            again,
-            expiries,
-            leased,
-            ..
-        } = &mut self.contents;
-        let lane = if is_again { again } else { fresh };
-        let Some((address, slots)) = lane.hand_out(store, most) else {
-            return 0;
-        };
-        let grant = Grant {
-            place: place(self.number, address),
-            epoch: self.epoch,
-            counts_attempts: self.rules.counts_attempts,
-            lease: self.next_lease,
-            now,
-            until,
-        };
-        let count = slots.len();
-        grant.grant(slots, received);
-        expiries.push(grant.run(address, count));
-        self.next_lease += count as u64;
-        *leased += count;
-        count
-    }
-
-    fn lease_keyed(&mut self, now: Nanos, until: Nanos, received: &mut Vec<Received>) -> usize {
-        let Some(entry) = self.contents.groups.take() else {
-            return 0;
-        };
-        let Contents {
-            store,
-            keyed,
-            expiries,
-            leased,
-            ..
-        } = &mut self.contents;
-        // Nothing else waits in this lane: what is pushed is handed out at once.
-        keyed.push(store, entry);
-        let Some((address, slots)) = keyed.hand_out(store, 1) else {
-            return 0;
-        };
-        let grant = Grant {
-            place: place(self.number, address),
-            epoch: self.epoch,
-            counts_attempts: self.rules.counts_attempts,
-            lease: self.next_lease,
-            now,
-            until,
-        };
-        grant.grant(slots, received);
-        expiries.push(grant.run(address, 1));
-        self.next_lease += 1;
-        *leased += 1;
-        1
-    }
-
     /// Moves the next new message without ordering key behind the others.
     pub(crate) fn reorder(&mut self) {
         let contents = &mut self.contents;
@@ -360,138 +248,6 @@ impl Queue {
             && let Some(entry) = contents.fresh.pop(&mut contents.store)
         {
             contents.fresh.push(&mut contents.store, entry);
-        }
-    }
-
-    /// The slot and the lease that a receipt names, when it is one of this queue.
-    fn parse(&self, receipt: &Receipt) -> Option<(Address, u64)> {
-        let (place, lease) = receipt.numbers().ok()?;
-        let is_ours = (place >> 32) as u32 == self.number;
-        is_ours.then_some((place as u32, lease))
-    }
-
-    /// Whether the lease holds.
-    pub(crate) fn holds(&mut self, receipt: &Receipt) -> bool {
-        self.parse(receipt)
-            .is_some_and(|(address, lease)| self.contents.store.leased(address, lease).is_some())
-    }
-
-    fn take(&mut self, receipt: &Receipt) -> Option<Entry> {
-        let (address, lease) = self.parse(receipt)?;
-        let entry = self.contents.store.take(address, lease)?;
-        self.contents.leased -= 1;
-        Some(entry)
-    }
-
-    /// Removes a message; `false` when the lease is gone.
-    pub(crate) fn ack(&mut self, receipt: &Receipt, now: Nanos) -> bool {
-        let Some((address, lease)) = self.parse(receipt) else {
-            return false;
-        };
-        let Some(slot) = self.contents.store.leased(address, lease) else {
-            return false;
-        };
-        let group = slot.group();
-        self.contents.leased -= 1;
-        self.contents.total -= 1;
-        if group == NO_GROUP {
-            self.contents.store.remove(address);
-        } else if let Some(entry) = self.contents.store.take(address, lease) {
-            if self.contents.groups.is_replaying(group) {
-                self.contents.groups.keep(entry, now);
-            } else {
-                self.contents.groups.settled(group, now);
-            }
-        }
-        true
-    }
-
-    /// Loses an ack: the message comes back at the end of its lease, and in an ordered queue the
-    /// later ones of its key with it; `false` when the lease is gone.
-    pub(crate) fn lose_ack(&mut self, receipt: &Receipt, now: Nanos) -> bool {
-        let Some((address, lease)) = self.parse(receipt) else {
-            return false;
-        };
-        let Some(slot) = self.contents.store.leased(address, lease) else {
-            return false;
-        };
-        let until = slot.until();
-        if slot.group() != NO_GROUP
-            && let Some(entry) = self.take(receipt)
-        {
-            self.contents.total -= 1;
-            if !self.contents.groups.is_replaying(entry.group) {
-                self.delay(until, Delayed::Replay(entry.group));
-            }
-            self.contents.groups.keep(entry, now);
-        }
-        true
-    }
-
-    /// Gives a message back; `false` when the lease is gone.
-    pub(crate) fn nack(&mut self, receipt: &Receipt, delay: Duration, now: Nanos) -> bool {
-        match self.take(receipt) {
-            Some(entry) => {
-                self.give_back(entry, delay, now);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Makes a lease last until `lease` from now.
-    pub(crate) fn extend(
-        &mut self,
-        receipt: &Receipt,
-        lease: Duration,
-        now: Nanos,
-    ) -> Result<(), ExtendError> {
-        let (address, number) = self.parse(receipt).ok_or(ExtendError::Lost)?;
-        let slot = self
-            .contents
-            .store
-            .leased(address, number)
-            .ok_or(ExtendError::Lost)?;
-        let until = now.saturating_add(nanos(lease));
-        if until > slot.since().saturating_add(self.rules.max_total) {
-            return Err(ExtendError::TooLong);
-        }
-        slot.extend(until);
-        self.contents.expiries.push(Run {
-            at: until,
-            lease: number,
-            address,
-            count: 1,
-        });
-        self.quiet_until = self.quiet_until.min(until);
-        Ok(())
-    }
-
-    fn give_back(&mut self, entry: Entry, delay: Duration, now: Nanos) {
-        let is_dead = self
-            .rules
-            .max_deliveries
-            .is_some_and(|most| entry.attempt >= most);
-        if is_dead {
-            self.contents.total -= 1;
-            if entry.group != NO_GROUP {
-                self.contents.groups.settled(entry.group, now);
-            }
-            self.dead.push(entry);
-            return;
-        }
-        let visible_at = now.saturating_add(nanos(delay));
-        let group = entry.group;
-        if group != NO_GROUP {
-            self.contents.groups.returned(entry, visible_at, now);
-            if visible_at > now {
-                self.delay(visible_at, Delayed::Keyed(group));
-            }
-        } else if visible_at > now {
-            self.delay(visible_at, Delayed::Message(Box::new(entry)));
-        } else {
-            let contents = &mut self.contents;
-            contents.again.push(&mut contents.store, entry);
         }
     }
 
@@ -582,47 +338,6 @@ impl Queue {
     pub(crate) fn purge(&mut self) -> Contents {
         self.quiet_until = Nanos::MAX;
         std::mem::take(&mut self.contents)
-    }
-}
-
-/// What a receipt says about where its message is.
-fn place(number: u32, address: Address) -> u64 {
-    u64::from(number) << 32 | u64::from(address)
-}
-
-/// Leases consecutive slots.
-struct Grant {
-    /// Of the first slot.
-    place: u64,
-    /// Of the first slot.
-    lease: u64,
-    epoch: SystemTime,
-    counts_attempts: bool,
-    now: Nanos,
-    until: Nanos,
-}
-
-impl Grant {
-    fn grant(&self, slots: &mut [Slot], received: &mut Vec<Received>) {
-        received.extend(slots.iter_mut().zip(0..).map(|(slot, i)| {
-            let entry = slot.grant(self.lease + i, self.now, self.until);
-            let receipt = Receipt::token(self.place + i, self.lease + i);
-            let envelope = Envelope::new(entry.id.into(), entry.message.clone());
-            let mut received = Received::new(envelope, receipt);
-            // Set in place: the builder methods would copy the envelope each time.
-            received.envelope.attempt = self.counts_attempts.then_some(entry.attempt);
-            received.envelope.sent_at = Some(self.epoch + Duration::from_nanos(entry.sent_at));
-            received
-        }));
-    }
-
-    fn run(&self, address: Address, count: usize) -> Run {
-        Run {
-            at: self.until,
-            lease: self.lease,
-            address,
-            count: count as u32,
-        }
     }
 }
 

@@ -182,6 +182,15 @@ impl Store {
         }
     }
 
+    /// How many segments have memory.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let segments = self.segments.iter();
+        segments
+            .filter(|segment| segment.slots.capacity() > 0)
+            .count()
+    }
+
     /// When the oldest message was sent.
     pub(crate) fn oldest(&self) -> Option<Nanos> {
         let mut oldest = Nanos::MAX;
@@ -313,5 +322,15 @@ impl Lane {
         let number = *self.segments.front()?;
         let slot = store.segments[number as usize].slots.get(self.head)?;
         slot.entry.as_ref().map(|entry| entry.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_stays_small() {
+        assert!(size_of::<Slot>() <= 112, "{}", size_of::<Slot>());
     }
 }

@@ -219,10 +219,12 @@ impl LeaseRef {
     }
 
     pub(crate) async fn settle(self, operation: Operation) -> Result<(), (Error, Option<Self>)> {
-        settle_batch(vec![self], operation)
-            .await
-            .pop()
-            .unwrap_or(Ok(()))
+        let shared = self.consumer().clone();
+        if shared.capabilities().gather {
+            settle::submit(self, operation).await
+        } else {
+            settle::directly_one(&*shared.driver, self, operation).await
+        }
     }
 
     /// Marks that a settlement is under way, at `now` of the registry's clock.

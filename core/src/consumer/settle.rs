@@ -242,6 +242,21 @@ pub(super) async fn directly<T: AsRef<LeaseRef>, R>(
         .collect()
 }
 
+/// As [`directly`], for one lease.
+pub(super) async fn directly_one(
+    driver: &dyn driver::Consumer,
+    lease: LeaseRef,
+    operation: Operation,
+) -> Fate {
+    if let Err(error) = lease.begin(operation, lease.now()) {
+        return Err((error, None));
+    }
+    let mut results = call(driver, &[&lease], operation).await;
+    let result = results.pop().unwrap_or_else(|| Err(missing(operation)));
+    lease.end(&result);
+    fate(lease, result)
+}
+
 /// The fate of a lease that was told how its settlement ended: with the lease where it still holds.
 pub(super) fn fate(lease: LeaseRef, result: Result<()>) -> Fate {
     match result {

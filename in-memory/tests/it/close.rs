@@ -59,6 +59,24 @@ async fn closing_ends_a_receive_that_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn closing_the_driver_ends_its_receive_too() {
+    use towpath_core::driver::Backend;
+    let backend = towpath_memory::MemoryBackend::new();
+    let config = "memory://q".parse().unwrap();
+    let consumer = backend.consumer(&config).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let waiting = tokio::spawn({
+        let consumer = consumer.clone();
+        async move { consumer.receive(std::num::NonZeroUsize::MIN, LEASE).await }
+    });
+    sleep(SECOND).await;
+    consumer.close().await.unwrap();
+    let error = waiting.await.unwrap().map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    assert_eq!(begun.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_the_deletion_every_handle_gets_not_found() {
     let queue = open("memory://q?send_timeout=1ms");
     let (producer, consumer) = halves(&queue).await;

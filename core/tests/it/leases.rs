@@ -1,0 +1,129 @@
+//! Leases: kept at half of their time, and told when they are lost.
+
+use tokio::time::{Instant, sleep, timeout};
+use towpath_core::{Consumer, ConsumerOptions, ErrorKind};
+
+use crate::script::{Call, LEASE, SECOND, Script, error, lock};
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_extended_at_half_of_its_time() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(0);
+    script.make_ready([1]);
+    let begun = Instant::now();
+    let delivery = consumer.receive().await.unwrap();
+    sleep(LEASE * 2).await;
+    let extensions = script.extensions();
+    for (i, (at, (numbers, lease))) in extensions.iter().take(3).enumerate() {
+        let due = begun + LEASE / 2 * (i as u32 + 1);
+        let off = at.saturating_duration_since(due);
+        assert!(
+            *at >= due && off < SECOND,
+            "extension {i} is off by {off:?}"
+        );
+        assert_eq!((numbers.as_slice(), *lease), ([1].as_slice(), LEASE));
+    }
+    assert!(extensions.len() >= 3);
+    assert!(!delivery.is_lease_lost());
+    delivery.ack().await.unwrap();
+    let count = script.extensions().len();
+    sleep(LEASE * 2).await;
+    assert_eq!(
+        script.extensions().len(),
+        count,
+        "an acked message is not extended"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_fetched_ahead_is_kept_too() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(2);
+    script.make_ready(1..=3);
+    let first = consumer.receive().await.unwrap();
+    sleep(LEASE * 2 / 3).await;
+    let mut extended: Vec<_> = script
+        .extensions()
+        .into_iter()
+        .flat_map(|(_, (numbers, _))| numbers)
+        .collect();
+    extended.sort_unstable();
+    assert_eq!(extended, [1, 2, 3]);
+    first.ack().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_extension_is_tried_again_before_the_lease_ends() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(0);
+    script.make_ready([1]);
+    let delivery = consumer.receive().await.unwrap();
+    lock(&script.extend_errors).extend([
+        Some(error(ErrorKind::Unavailable)),
+        Some(error(ErrorKind::Throttled)),
+    ]);
+    sleep(LEASE).await;
+    assert!(script.extensions().len() >= 3);
+    assert!(!delivery.is_lease_lost());
+    delivery.ack().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_lost_fires_when_the_broker_says_so() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(0);
+    script.make_ready([1]);
+    let delivery = consumer.receive().await.unwrap();
+    lock(&script.extend_errors).push_back(Some(error(ErrorKind::LeaseLost)));
+    let begun = Instant::now();
+    timeout(LEASE, delivery.lease_lost()).await.unwrap();
+    assert!(begun.elapsed() <= LEASE / 2 + SECOND);
+    let refused = delivery.ack().await.unwrap_err();
+    assert_eq!(refused.error.kind(), ErrorKind::LeaseLost);
+    assert!(script.acks().is_empty(), "nothing is asked of the broker");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_lost_fires_when_extensions_fail_until_the_end() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(0);
+    script.make_ready([1]);
+    let delivery = consumer.receive().await.unwrap();
+    lock(&script.extend_errors).extend(std::iter::repeat_n(
+        Some(error(ErrorKind::Unavailable)),
+        1_000,
+    ));
+    let begun = Instant::now();
+    timeout(LEASE * 2, delivery.lease_lost()).await.unwrap();
+    assert!(begun.elapsed() <= LEASE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_held_for_its_longest_time_and_no_longer() {
+    let script = Script::new(|_| {});
+    let mut options = ConsumerOptions::new("scripted");
+    options.max_lease = LEASE * 2;
+    let consumer = Consumer::new(script.clone(), options).unwrap();
+    script.make_ready([1]);
+    let delivery = consumer.receive().await.unwrap();
+    let begun = Instant::now();
+    timeout(LEASE * 3, delivery.lease_lost()).await.unwrap();
+    let held = begun.elapsed();
+    assert!(held <= LEASE * 2 && held + SECOND > LEASE * 2, "{held:?}");
+    assert!(script.extensions().len() <= 4, "{:?}", script.extensions());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nack_waits_for_the_extension_under_way() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(0);
+    script.make_ready([1]);
+    let delivery = consumer.receive().await.unwrap();
+    *lock(&script.extend_takes) = 5 * SECOND;
+    sleep(LEASE / 2 + SECOND).await;
+    assert_eq!(script.extensions().len(), 1, "an extension is under way");
+    let begun = Instant::now();
+    delivery.nack(3 * SECOND).await.unwrap();
+    assert!(begun.elapsed() >= 3 * SECOND, "the nack went out too early");
+    assert!(matches!(script.calls().last(), Some(Call::Nack(..))));
+}

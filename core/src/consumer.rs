@@ -3,7 +3,7 @@
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, timeout_at},
 };
 use tokio_util::{
@@ -22,8 +22,10 @@ mod lease;
 mod pump;
 mod releases;
 pub(crate) mod settle;
+mod turn;
 
 pub(crate) use lease::LeaseRef;
+pub(crate) use turn::Turn;
 
 /// How a [`Consumer`] receives and settles.
 #[derive(Clone, Debug)]
@@ -94,6 +96,10 @@ pub(crate) struct Shared {
     closing: CancellationToken,
     tasks: TaskTracker,
     releases: releases::Releases,
+    /// Whether several messages of an ordering key may come together, to be handed out in turn.
+    has_turns: bool,
+    /// Told when a message may be handed out whose turn it was not, or may not any more.
+    turns: Notify,
     _keeper: DropGuard,
 }
 
@@ -145,6 +151,7 @@ impl Consumer {
         };
         tasks.spawn(settle::run(driver.clone(), linger, commands));
         let needs_pump = options.prefetch > 0 || !driver.capabilities().cancel_safe_receive;
+        let has_turns = needs_pump && driver.capabilities().ordering;
         let shared = Arc::new(Shared {
             driver,
             options,
@@ -153,6 +160,8 @@ impl Consumer {
             closing: CancellationToken::new(),
             tasks,
             releases: releases::Releases::default(),
+            has_turns,
+            turns: Notify::new(),
             _keeper: keeper_stop.drop_guard(),
         });
         let pump = needs_pump.then(|| Arc::new(pump::Pump::start(&shared)));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     AckStatus, Attributes, Envelope, Error, ErrorKind, FailureClass, Result,
-    consumer::{LeaseRef, settle::Operation},
+    consumer::{LeaseRef, Turn, settle::Operation},
 };
 
 /// A leased message: settle it with [`ack`](Self::ack), [`nack`](Self::nack),
@@ -29,6 +29,15 @@ impl AsRef<LeaseRef> for Delivery {
 impl Delivery {
     pub(crate) fn new(envelope: Envelope, lease: LeaseRef) -> Self {
         Self { envelope, lease }
+    }
+
+    /// Gives back a message that no caller ever saw: no attempt, and nothing to report.
+    pub(crate) fn release_unseen(self) {
+        self.lease.consumer().releases().note(&self.envelope.id);
+    }
+
+    pub(crate) fn turn(&self) -> Turn {
+        self.lease.turn()
     }
 
     pub(crate) fn into_parts(self) -> (Envelope, LeaseRef) {

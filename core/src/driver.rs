@@ -11,6 +11,11 @@
 //!   cheap to clone).
 //! - **Nothing accepted is lost.** `send` returns `Ok` for an entry only when the broker has it.
 //! - **One consumer at a time.** While a lease holds, `receive` never hands the message out again.
+//! - **One at a time.** Where messages are ordered, no message of a key is handed out while an
+//!   earlier one of it is unsettled, but in one case: one `receive` may return several of a key, in
+//!   order, where [`cancel_safe_receive`](Capabilities::cancel_safe_receive) is `false`. The
+//!   consumer above hands them out one by one, and gives the later ones back when an earlier one
+//!   comes again.
 //! - **No hidden waiting.** `receive` returns as soon as there is a message, and with an empty
 //!   list when `wait` is over; empty is not an error. Calls other than `receive` have a deadline of
 //!   the driver's own and end in [`Timeout`](crate::ErrorKind::Timeout).

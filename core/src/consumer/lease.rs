@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared,
     settle::{self, Operation},
+    turn::{Turn, predecessors},
 };
 use crate::{
     Delivery, Error, ErrorKind, Lease, Result,
@@ -36,10 +37,12 @@ mod phase {
     pub(super) const ACKING: u8 = 1;
     /// A nack is under way; the lease must not be extended any more.
     pub(super) const NACKING: u8 = 2;
-    /// Settled, or given up.
+    /// Given back, or given up.
     pub(super) const DONE: u8 = 3;
     /// Gone.
     pub(super) const LOST: u8 = 4;
+    /// Acked.
+    pub(super) const ACKED: u8 = 5;
     /// The mask of the phase.
     pub(super) const MASK: u8 = 0x0f;
     /// Set while an extension is under way.
@@ -56,6 +59,8 @@ pub(crate) struct Group {
     /// When no more extensions are made.
     last: u64,
     changed: Notify,
+    /// Whether any of the messages waits for another.
+    has_turns: bool,
 }
 
 struct Entry {
@@ -63,6 +68,8 @@ struct Entry {
     state: AtomicU8,
     /// When the lease runs out, in nanoseconds of the registry's clock.
     until: AtomicU64,
+    /// The place of the message before it with the same ordering key.
+    after: Option<u32>,
 }
 
 impl Drop for Group {
@@ -128,14 +135,21 @@ pub(super) fn register(shared: &Arc<Shared>, received: Vec<Received>) -> Vec<Del
         }
         None => (last, u64::MAX),
     };
-    let entries = received
+    let mut entries: Box<[Entry]> = received
         .iter()
         .map(|received| Entry {
             receipt: received.receipt.clone(),
             state: AtomicU8::new(phase::HELD),
             until: AtomicU64::new(first_end),
+            after: None,
         })
         .collect();
+    if shared.has_turns {
+        for (entry, after) in entries.iter_mut().zip(predecessors(&received)) {
+            entry.after = after;
+        }
+    }
+    let has_turns = entries.iter().any(|entry| entry.after.is_some());
     let group = Arc::new_cyclic(|group: &Weak<Group>| Group {
         slot: registry.groups().insert(group.clone()),
         shared: shared.clone(),
@@ -143,6 +157,7 @@ pub(super) fn register(shared: &Arc<Shared>, received: Vec<Received>) -> Vec<Del
         heartbeat: AtomicU64::new(heartbeat),
         last,
         changed: Notify::new(),
+        has_turns,
     });
     if first_end.min(heartbeat) < registry.next_wake.load(Ordering::Acquire) {
         registry.wake.notify_one();
@@ -215,7 +230,22 @@ impl LeaseRef {
     }
 
     pub(crate) fn abandon(self) {
-        self.entry().enter(phase::DONE, |_| true);
+        self.group.enter(self.index, phase::DONE, |_| true);
+    }
+
+    /// Whether it may be handed out.
+    pub(crate) fn turn(&self) -> Turn {
+        let Some(after) = self.entry().after else {
+            return Turn::Now;
+        };
+        let before = &self.group.entries[after as usize];
+        let is_over = || self.now() >= before.until.load(Ordering::Acquire);
+        match before.phase() {
+            phase::ACKED => Turn::Now,
+            phase::ACKING => Turn::Later,
+            phase::HELD if !is_over() => Turn::Later,
+            _ => Turn::Never,
+        }
     }
 
     pub(crate) async fn settle(self, operation: Operation) -> Result<(), (Error, Option<Self>)> {
@@ -236,7 +266,8 @@ impl LeaseRef {
             (false, Operation::Ack) => phase::ACKING,
             (false, Operation::Nack(_)) => phase::NACKING,
         };
-        if entry.enter(next, |now| now == phase::HELD) && !is_over {
+        let is_held = |now| now == phase::HELD;
+        if self.group.enter(self.index, next, is_held) && !is_over {
             return Ok(());
         }
         Err(Error::new(
@@ -266,18 +297,21 @@ impl LeaseRef {
 
     /// Notes how the settlement ended: settled or lost for good, or held as before.
     pub(crate) fn end(&self, result: &Result<()>) {
+        let is_ack = self.entry().phase() == phase::ACKING;
         let next = match result {
+            Ok(()) if is_ack => phase::ACKED,
             Ok(()) => phase::DONE,
             Err(error) if error.kind() == ErrorKind::LeaseLost => phase::LOST,
             Err(_) => phase::HELD,
         };
-        self.entry().enter(next, |_| true);
+        self.group.enter(self.index, next, |_| true);
     }
 }
 
 impl Drop for LeaseRef {
     fn drop(&mut self) {
-        if self.entry().enter(phase::NACKING, |now| now == phase::HELD) && !self.is_lost() {
+        let is_held = |now| now == phase::HELD;
+        if self.group.enter(self.index, phase::NACKING, is_held) && !self.is_lost() {
             let lease = Self {
                 group: self.group.clone(),
                 index: self.index,
@@ -416,7 +450,8 @@ impl Registry {
                     continue;
                 }
                 if now >= entry.until.load(Ordering::Acquire) {
-                    is_changed |= entry.enter(phase::LOST, |now| now == phase::HELD);
+                    let is_held = |now| now == phase::HELD;
+                    is_changed |= group.enter(index, phase::LOST, is_held);
                 } else if is_beat && now < group.last {
                     let marked = entry.state.compare_exchange(
                         phase,
@@ -445,6 +480,16 @@ impl Registry {
 }
 
 impl Group {
+    /// Moves an entry to `next` when `from` agrees with its present phase.
+    fn enter(&self, index: usize, next: u8, from: impl Fn(u8) -> bool) -> bool {
+        let is_entered = self.entries[index].enter(next, from);
+        if is_entered && self.has_turns {
+            // It may be the turn of one that waits, or never.
+            self.shared.turns.notify_one();
+        }
+        is_entered
+    }
+
     fn next_due(&self, entry: &Entry) -> Option<u64> {
         let phase = entry.phase();
         let until = entry.until.load(Ordering::Acquire);
@@ -564,7 +609,8 @@ async fn extend_batch(
                 due.group.heartbeat.store(heartbeat, Ordering::Release);
             }
             Some(Err(error)) if is_final(&error) => {
-                if due.entry().enter(phase::LOST, |now| now == phase::HELD) {
+                let is_held = |now| now == phase::HELD;
+                if due.group.enter(due.index, phase::LOST, is_held) {
                     tracing::warn!(%error, queue = due.group.shared.queue_name(), "a lease is lost");
                 }
             }

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Shared, until};
+use super::{Shared, Turn, until};
 use crate::{Delivery, Error, ErrorKind, Result, backoff::Backoff, producer::closed};
 
 /// The most bytes that are fetched ahead of demand.
@@ -200,22 +200,8 @@ impl Drop for Demand<'_> {
 impl Inner {
     /// What a caller gets now; `None` is to go on waiting.
     fn take(&mut self, max: usize, demand: &Demand<'_>) -> Option<Result<Vec<Delivery>>> {
-        while let Some(first) = self.buffer.front() {
-            if first.is_lease_lost() {
-                self.drop_front();
-                continue;
-            }
-            let n = max.min(self.buffer.len());
-            let taken: Vec<_> = self
-                .buffer
-                .drain(..n)
-                .filter(|delivery| !delivery.is_lease_lost())
-                .collect();
-            self.bytes -= taken
-                .iter()
-                .map(|delivery| delivery.body().len())
-                .sum::<usize>()
-                .min(self.bytes);
+        let taken = self.take_ready(max);
+        if !taken.is_empty() {
             return Some(Ok(taken));
         }
         if self.is_stopped {
@@ -241,10 +227,59 @@ impl Inner {
         }
     }
 
-    fn drop_front(&mut self) {
-        if let Some(delivery) = self.buffer.pop_front() {
-            self.bytes = self.bytes.saturating_sub(delivery.body().len());
+    /// Takes up to `max` deliveries whose turn it is. What may not be handed out any more is
+    /// released; what is to wait stays.
+    fn take_ready(&mut self, max: usize) -> Vec<Delivery> {
+        let mut taken = Vec::new();
+        let mut waiting = VecDeque::new();
+        while taken.len() < max
+            && let Some(delivery) = self.buffer.pop_front()
+        {
+            match delivery.turn() {
+                Turn::Later => {
+                    waiting.push_back(delivery);
+                    continue;
+                }
+                Turn::Now if !delivery.is_lease_lost() => taken.push(delivery),
+                Turn::Now => self.forget(&delivery),
+                Turn::Never => {
+                    self.forget(&delivery);
+                    delivery.release_unseen();
+                }
+            }
         }
+        for delivery in &taken {
+            self.forget(delivery);
+        }
+        waiting.append(&mut self.buffer);
+        self.buffer = waiting;
+        taken
+    }
+
+    /// Releases what waited for a message that comes again.
+    fn release_out_of_turn(&mut self) {
+        for delivery in std::mem::take(&mut self.buffer) {
+            if delivery.turn() == Turn::Never {
+                self.forget(&delivery);
+                delivery.release_unseen();
+            } else {
+                self.buffer.push_back(delivery);
+            }
+        }
+    }
+
+    /// Takes a delivery that left the buffer off the sum of bytes.
+    fn forget(&mut self, delivery: &Delivery) {
+        self.bytes = self.bytes.saturating_sub(delivery.body().len());
+    }
+
+    /// How many deliveries could be handed out now.
+    fn ready(&self, shared: &Shared) -> usize {
+        if !shared.has_turns {
+            return self.buffer.len();
+        }
+        let is_ready = |delivery: &&Delivery| delivery.turn() == Turn::Now;
+        self.buffer.iter().filter(is_ready).count()
     }
 
     /// The size and the wait of the next request, when one is wanted.
@@ -267,7 +302,7 @@ impl Inner {
         };
         let missing = wanted
             .saturating_add(ahead)
-            .saturating_sub(self.buffer.len() + requested);
+            .saturating_sub(self.ready(shared) + requested);
         let size = NonZeroUsize::new(missing.min(shared.capabilities().limits.receive_batch))?;
         if self.in_flight >= allowed {
             return None;
@@ -365,20 +400,15 @@ async fn run(
                 }
             }
             () = state.demand.notified() => {}
+            () = shared.turns.notified() => {
+                state.lock().release_out_of_turn();
+                state.arrival.notify_waiters();
+            }
             () = sleep_until(healing_until.unwrap_or(idle_at)), if healing_until.is_some() => {
                 healing_until = None;
             }
-            () = sleep_until(idle_at), if has_buffer => release_idle(&shared, &state, idle),
+            () = sleep_until(idle_at), if has_buffer => release_idle(&state, idle),
         }
-    }
-    // Requests under way may still bring messages: they are released as they come.
-    let drain = async { while polls.join_next().await.is_some() {} };
-    if timeout(GRACE, drain).await.is_err() {
-        tracing::debug!(
-            queue = shared.queue_name(),
-            "requests are still under way; their messages are released as they come"
-        );
-        stragglers.spawn(async move { while polls.join_next().await.is_some() {} });
     }
     let buffered = {
         let mut inner = state.lock();
@@ -386,8 +416,30 @@ async fn run(
         inner.bytes = 0;
         std::mem::take(&mut inner.buffer)
     };
-    release_unseen(&shared, buffered);
+    release_unseen(buffered);
     state.arrival.notify_waiters();
+    // Requests under way may still bring messages, those just released among them: they are
+    // released as they come.
+    if timeout(GRACE, release_late(&mut polls)).await.is_err() {
+        tracing::debug!(
+            queue = shared.queue_name(),
+            "requests are still under way; their messages are released as they come"
+        );
+        stragglers.spawn(async move { release_late(&mut polls).await });
+    }
+}
+
+/// Releases what requests bring that nobody waits for any more.
+async fn release_late(polls: &mut JoinSet<Answer>) {
+    while let Some(joined) = polls.join_next().await {
+        if let Ok(Answer {
+            result: Ok(deliveries),
+            ..
+        }) = joined
+        {
+            release_unseen(deliveries);
+        }
+    }
 }
 
 /// Buffers what arrived; returns whether the request was answered in full.
@@ -419,7 +471,7 @@ fn arrived(state: &State, answer: Answer) -> Result<bool> {
 }
 
 /// Releases what is buffered when nobody has asked for a while.
-fn release_idle(shared: &Shared, state: &State, idle: Duration) {
+fn release_idle(state: &State, idle: Duration) {
     let released = {
         let mut inner = state.lock();
         if !inner.waiting.is_empty() || Instant::now() < inner.idle_at(idle) {
@@ -428,12 +480,12 @@ fn release_idle(shared: &Shared, state: &State, idle: Duration) {
         inner.bytes = 0;
         std::mem::take(&mut inner.buffer)
     };
-    release_unseen(shared, released);
+    release_unseen(released);
 }
 
 /// Gives back what no caller ever saw.
-fn release_unseen(shared: &Shared, deliveries: VecDeque<Delivery>) {
-    for delivery in &deliveries {
-        shared.releases.note(&delivery.envelope().id);
+fn release_unseen(deliveries: impl IntoIterator<Item = Delivery>) {
+    for delivery in deliveries {
+        delivery.release_unseen();
     }
 }

@@ -12,9 +12,11 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 use towpath_core::{
-    Capabilities, Consumer, ConsumerOptions, Error, Result,
+    Capabilities, Consumer, ConsumerOptions, Error, Queue, Result,
     driver::{self, Backend, Receipt, Received},
 };
+
+use towpath_memory::MemoryBackend;
 
 use crate::support::Setup;
 
@@ -23,6 +25,8 @@ pub(crate) struct StubbornDriver {
     inner: Arc<dyn driver::Consumer>,
     pub(crate) acks: Arc<Acks>,
     options: ConsumerOptions,
+    /// Given to all messages, as if a queue handed out several of one key at once.
+    ordering_key: Option<&'static str>,
 }
 
 /// What happens with acks.
@@ -56,12 +60,22 @@ impl Acks {
 
 impl StubbornDriver {
     pub(crate) async fn new(setup: &Setup) -> Self {
-        let config = setup.queue.config();
+        Self::of(&setup.backend, &setup.queue).await
+    }
+
+    pub(crate) async fn of(backend: &MemoryBackend, queue: &Queue) -> Self {
+        let name = queue.config().target();
         Self {
-            inner: setup.backend.consumer(config).await.unwrap(),
+            inner: backend.consumer(queue.config()).await.unwrap(),
             acks: Arc::default(),
-            options: ConsumerOptions::from_queue_options("orders", setup.queue.options()),
+            options: ConsumerOptions::from_queue_options(name, queue.options()),
+            ordering_key: None,
         }
+    }
+
+    pub(crate) fn with_ordering_key(mut self, key: &'static str) -> Self {
+        self.ordering_key = Some(key);
+        self
     }
 
     pub(crate) fn consumer(&self) -> Consumer {
@@ -76,7 +90,14 @@ impl driver::Consumer for StubbornDriver {
     }
 
     async fn receive(&self, max: NonZeroUsize, wait: Duration) -> Result<Vec<Received>> {
-        self.inner.receive(max, wait).await
+        let mut batch = self.inner.receive(max, wait).await?;
+        if let Some(key) = self.ordering_key {
+            for received in &mut batch {
+                let message = &mut received.envelope.message;
+                *message = message.clone().with_ordering_key(key);
+            }
+        }
+        Ok(batch)
     }
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<()>> {

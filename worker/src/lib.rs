@@ -31,14 +31,25 @@
 //! |---|---|
 //! | run a handler | [`Worker`], [`WorkerBuilder`] |
 //! | say when to retry | [`RetryPolicy`], [`Backoff`] |
+//! | take typed arguments | [`typed`], [`extract`] |
+//! | put something around it | [`layers`], [the guide](guide) |
 //! | pause and resume | [`Gate`] |
 //! | stop well | [`shutdown_signal`], [`Report`] |
+//! | see how it goes | [`metrics`], [`layers::TraceLayer`], [`Health`], [`DepthSampler`] |
+//! | send dead letters on | [`Redrive`], [`RedriveFilter`] |
+//!
+//! # Features
+//!
+//! `opentelemetry`: the spans of the [trace layer](layers::TraceLayer) are exported as children of,
+//! or linked to, the spans of the senders. Default: none.
 
 mod attempt;
 mod builder;
 mod depth;
 pub mod extract;
 mod gate;
+#[doc = include_str!("../docs/layers.md")]
+pub mod guide {}
 mod health;
 mod in_hand;
 mod keys;

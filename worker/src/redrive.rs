@@ -379,8 +379,7 @@ impl Pass<'_> {
 
     /// Gives back what stays. When this fails it comes back by the end of its lease.
     async fn release(&mut self) {
-        // The last one first: the queue never sees a later message without its predecessors.
-        let held = std::mem::take(&mut self.held).into_iter().rev();
+        let held = std::mem::take(&mut self.held).into_iter();
         for result in join_all(held.map(|delivery| delivery.release(Duration::ZERO))).await {
             if let Err(error) = result {
                 tracing::warn!(target: "towpath::redrive", %error, "a message that stays was not released; it comes back when its lease runs out");

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The default is exponential from 1 s to 5 min with full jitter, and no limits of its own: the
 /// consumer's `max_attempts` then decides.
 ///
-/// A handler's [`Outcome::Retry`](towpath_core::Outcome::Retry)` { after }` (as of `Retry-After`)
+/// The `after` of a handler's [`Outcome::Retry`](towpath_core::Outcome::Retry), as of `Retry-After`,
 /// is a floor: the delay is never shorter, not by jitter nor by the policy's longest delay.
 ///
 /// ```

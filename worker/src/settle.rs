@@ -76,8 +76,7 @@ impl Runtime {
     }
 
     async fn release_followers(&self, turn: &Turn) {
-        // The last one first: the queue never sees a later message without its predecessors.
-        for follower in turn.followers().into_iter().rev() {
+        for follower in turn.followers() {
             drop(follower.permit);
             self.release(follower.delivery, Duration::ZERO).await;
             drop(follower.held);

@@ -35,8 +35,8 @@ use crate::{Gate, Health, Report, WorkerBuilder, health::phase, runtime::Runtime
 ///
 /// - A message is received only when there is a permit for it, and removed only after its handler
 ///   returned [`Ack`](towpath_core::Outcome::Ack) or its copy is in the dead-letter queue.
-/// - A failed attempt is retried after a delay, until the limits of the [`RetryPolicy`]
-///   (crate::RetryPolicy) are reached; then the message is dead-lettered.
+/// - A failed attempt is retried after a delay, until the limits of the
+///   [`RetryPolicy`](crate::RetryPolicy) are reached; then the message is dead-lettered.
 /// - A panic is a failed attempt of that message, and of nothing else.
 /// - At most one message of an ordering key is handled at a time. When it fails, later ones of its
 ///   key wait for it.

@@ -3,9 +3,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use towpath_core::{Message, Outcome};
+use towpath_core::{Attempt, Message, Outcome};
+use towpath_worker::Worker;
 
-use crate::support::{Log, SECOND, Setup, eventually, fixed, retry, start, text};
+use crate::{
+    driver::StubbornDriver,
+    support::{Decide, Log, SECOND, Setup, eventually, fixed, retry, start, text},
+};
 
 /// I5: per ordering key, effects are in order of sending.
 #[tokio::test(start_paused = true)]
@@ -61,4 +65,48 @@ async fn messages_of_a_key_run_one_at_a_time_in_order_and_keys_run_side_by_side(
         assert_eq!(of_key, sent);
     }
     assert_eq!(*most.lock().unwrap(), 3);
+}
+
+/// A queue that hands out several messages of a key at once (SQS FIFO does).
+#[tokio::test(start_paused = true)]
+async fn followers_wait_for_their_predecessor_and_go_back_untried_when_it_fails() {
+    let setup = Setup::new("memory://orders").await;
+    for body in ["1", "2", "3"] {
+        setup.send(body).await;
+    }
+    let driver = StubbornDriver::new(&setup).await.with_ordering_key("k");
+    let log = Log::default();
+    let theirs = log.clone();
+    let handler = Decide(move |attempt: Attempt| {
+        let log = theirs.clone();
+        async move {
+            let name = format!("{} attempt {:?}", text(&attempt), attempt.number().unwrap());
+            log.add(format!("{name} begins"));
+            tokio::time::sleep(SECOND).await;
+            log.add(format!("{name} ends"));
+            if text(&attempt) == "1" && attempt.number() == Some(1) {
+                return retry("down");
+            }
+            Outcome::Ack
+        }
+    });
+    let builder = Worker::builder(driver.consumer(), handler);
+    let running = start(builder.retry(fixed(60 * SECOND)));
+    eventually(async || setup.depth().await.total() == 0).await;
+    let report = running.stop().await;
+    // This queue has no lock on keys, so the others go on while the first waits for its retry.
+    assert_eq!(
+        log.lines(),
+        [
+            "1 attempt 1 begins",
+            "1 attempt 1 ends",
+            "2 attempt 1 begins",
+            "2 attempt 1 ends",
+            "3 attempt 1 begins",
+            "3 attempt 1 ends",
+            "1 attempt 2 begins",
+            "1 attempt 2 ends",
+        ]
+    );
+    assert_eq!((report.acked, report.retried, report.released), (3, 1, 2));
 }

@@ -1,13 +1,24 @@
 //! The worker on the in-memory queue, under a paused clock.
-#![allow(missing_docs)]
+// The ledger prints its figures.
+#![allow(missing_docs, clippy::print_stdout)]
 
 mod concurrency;
 mod config;
 mod dead_letter;
 mod drain;
+mod driver;
+mod health;
 mod keys;
+mod layers;
 mod lease;
+mod ledger;
+mod metrics;
 mod pause;
 mod receive;
+mod redrive;
 mod retry;
+mod settle;
 mod support;
+mod trace;
+mod typed;
+mod wire;

@@ -18,6 +18,7 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A queue of its own, its dead-letter queue, and what the handler saw.
 pub(crate) struct Setup {
+    pub(crate) backend: MemoryBackend,
     pub(crate) queue: Queue,
     pub(crate) producer: Producer,
     seen: mpsc::UnboundedReceiver<Attempt>,
@@ -30,10 +31,11 @@ impl Setup {
     }
 
     pub(crate) async fn with(backend: MemoryBackend, url: &str) -> Self {
-        let queue = Registry::new().with(backend).open(url).unwrap();
+        let queue = Registry::new().with(backend.clone()).open(url).unwrap();
         let producer = queue.producer().await.unwrap();
         let (seen_by_handler, seen) = mpsc::unbounded_channel();
         Self {
+            backend,
             queue,
             producer,
             seen,
@@ -67,8 +69,13 @@ impl Setup {
             .expect("the setup has a sender")
     }
 
+    /// The next attempt that the handler saw already.
+    pub(crate) fn try_seen(&mut self) -> Option<Attempt> {
+        self.seen.try_recv().ok()
+    }
+
     pub(crate) fn nothing_seen(&mut self) {
-        assert!(self.seen.try_recv().is_err());
+        assert!(self.try_seen().is_none());
     }
 
     pub(crate) async fn send(&self, body: &'static str) -> Message {
@@ -79,6 +86,24 @@ impl Setup {
 
     pub(crate) async fn depth(&self) -> Depth {
         self.queue.admin().await.unwrap().depth().await.unwrap()
+    }
+
+    /// Takes everything out of the dead-letter queue, also behind ordering keys and faults.
+    pub(crate) async fn dead_all(&self) -> Vec<Message> {
+        let dead = self.queue.dead_letter().unwrap().unwrap();
+        let consumer = dead.consumer().await.unwrap();
+        let mut all = Vec::new();
+        while dead.admin().await.unwrap().depth().await.unwrap().total() > 0 {
+            for delivery in consumer
+                .receive_batch(1_000, SECOND)
+                .await
+                .unwrap_or_default()
+            {
+                all.push(delivery.envelope().message.clone());
+                delivery.ack().await.unwrap();
+            }
+        }
+        all
     }
 
     /// The messages of the dead-letter queue.

@@ -1,6 +1,6 @@
 //! What an idempotency store has to do.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use towpath_core::Result;
@@ -43,4 +43,20 @@ pub enum Claim {
     Completed,
     /// Somebody else is handling it.
     Held,
+}
+
+/// A shared store is a store.
+#[async_trait]
+impl<T: IdempotencyStore + ?Sized> IdempotencyStore for Arc<T> {
+    async fn claim(&self, key: &str, owner: Uuid, limit: Duration) -> Result<Claim> {
+        (**self).claim(key, owner, limit).await
+    }
+
+    async fn complete(&self, key: &str, owner: Uuid) -> Result<()> {
+        (**self).complete(key, owner).await
+    }
+
+    async fn abandon(&self, key: &str, owner: Uuid) -> Result<()> {
+        (**self).abandon(key, owner).await
+    }
 }

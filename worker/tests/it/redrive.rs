@@ -1,0 +1,349 @@
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+use towpath_core::{
+    Consumer, ErrorKind, FailureClass, FailureRecord, Message, Outcome, Producer, Queue, Registry,
+};
+use towpath_memory::{Faults, MemoryBackend};
+use towpath_worker::{Fate, Redrive, RedriveEnd, RedriveFilter};
+
+use crate::driver::StubbornDriver;
+use crate::support::{SECOND, Setup, eventually, start};
+
+struct Queues {
+    origin: Queue,
+    dead: Queue,
+    other: Queue,
+}
+
+impl Queues {
+    fn new() -> Self {
+        Self::with(MemoryBackend::new())
+    }
+
+    fn with(backend: MemoryBackend) -> Self {
+        let registry = Registry::new().with(backend);
+        let open = |url| registry.open(url).unwrap();
+        Self {
+            origin: open("memory://orders?dead_letter=dead"),
+            dead: open("memory://dead"),
+            other: open("memory://other"),
+        }
+    }
+
+    /// Puts a dead letter of the origin into the dead-letter queue.
+    async fn bury(&self, body: &str, edit: impl FnOnce(&mut FailureRecord)) -> Message {
+        let mut record = FailureRecord::new(FailureClass::AttemptsExhausted, "timed out", "orders");
+        record.attempts = 5;
+        edit(&mut record);
+        let message = Message::new(body.to_owned())
+            .with_attribute("tenant", "acme")
+            .with_failure(Some(record));
+        let dead = self.dead.producer().await.unwrap();
+        dead.send(message.clone()).await.unwrap();
+        message
+    }
+
+    async fn dead(&self) -> Consumer {
+        self.dead.consumer().await.unwrap()
+    }
+
+    async fn orders(&self) -> Producer {
+        self.origin.producer().await.unwrap()
+    }
+}
+
+async fn depth(queue: &Queue) -> u64 {
+    let depth = queue.admin().await.unwrap().depth().await.unwrap();
+    assert_eq!(depth.leased, 0, "everything is released in the end");
+    depth.total()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redriven_message_keeps_what_it_is_and_knows_that_it_was_redriven() {
+    let queues = Queues::new();
+    let sent = queues
+        .bury("x", |record| {
+            record.ordering_key = Some("customer-4".into());
+            record.redrives = 1;
+            record.first_sent_ms = Some(7);
+        })
+        .await;
+    let report = Redrive::new(queues.dead().await)
+        .route("orders", queues.orders().await)
+        .run()
+        .await
+        .unwrap();
+    assert_eq!((report.seen, report.redriven), (1, 1));
+    assert!(matches!(report.end, RedriveEnd::Empty), "{report}");
+    assert_eq!(depth(&queues.dead).await, 0);
+    let consumer = queues.origin.consumer().await.unwrap();
+    let delivery = consumer.receive().await.unwrap();
+    let message = &delivery.envelope().message;
+    assert_eq!(message.idempotency_key(), sent.idempotency_key());
+    assert_eq!(message.body(), sent.body());
+    assert_eq!(message.attributes(), sent.attributes());
+    assert_eq!(message.ordering_key(), Some("customer-4"));
+    let record = message.failure().unwrap();
+    assert_eq!((record.redrives, record.attempts), (2, 5));
+    assert_eq!(record.first_sent_ms, Some(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_fails_again_carries_its_redrives_along() {
+    let setup = Setup::new("memory://orders?dead_letter=dead").await;
+    let sent = setup.send("x").await;
+    let builder = setup
+        .worker(|_| async {
+            Outcome::DeadLetter {
+                class: FailureClass::Permanent,
+                reason: "no".into(),
+            }
+        })
+        .await;
+    let running = start(builder);
+    let dead = setup.queue.dead_letter().unwrap().unwrap();
+    for redrives in 1..=3 {
+        eventually(async || {
+            let admin = dead.admin().await.unwrap();
+            admin.depth().await.unwrap().ready == 1
+        })
+        .await;
+        let report = Redrive::new(dead.consumer().await.unwrap())
+            .route("orders", setup.producer.clone())
+            .limit(1)
+            .run()
+            .await
+            .unwrap();
+        assert_eq!(report.redriven, 1, "{redrives}");
+    }
+    eventually(async || setup.depth().await.total() == 0).await;
+    running.stop().await;
+    let dead = setup.dead().await;
+    let message = &dead[0].envelope().message;
+    assert_eq!(message.failure().unwrap().redrives, 3);
+    assert_eq!(message.idempotency_key(), sent.idempotency_key());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_the_filter_lets_through_is_redriven_and_the_rest_stays() {
+    let queues = Queues::new();
+    for n in 0..30 {
+        queues
+            .bury(&n.to_string(), |record| {
+                if n % 3 == 0 {
+                    record.class = FailureClass::Permanent;
+                }
+            })
+            .await;
+    }
+    let filter = RedriveFilter::new()
+        .class(FailureClass::Permanent)
+        .attribute("tenant", "acme")
+        .failed_before(SystemTime::now() + Duration::from_secs(60));
+    let report = Redrive::new(queues.dead().await)
+        .route("orders", queues.orders().await)
+        .filter(filter)
+        .limit(4)
+        .run()
+        .await
+        .unwrap();
+    assert_eq!(report.redriven, 4, "{report}");
+    assert!(matches!(report.end, RedriveEnd::Limit));
+    assert_eq!(report.seen, report.redriven + report.filtered_out);
+    assert_eq!(depth(&queues.dead).await, 26);
+    assert_eq!(depth(&queues.origin).await, 4);
+    let consumer = queues.origin.consumer().await.unwrap();
+    for delivery in consumer.receive_batch(10, SECOND).await.unwrap() {
+        let record = delivery.envelope().message.failure().unwrap();
+        assert_eq!(record.class, FailureClass::Permanent);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_changes_nothing_and_tells_all() {
+    let queues = Queues::new();
+    for _ in 0..3 {
+        queues.bury("x", |_| {}).await;
+    }
+    queues
+        .bury("y", |record| record.queue = "bills".into())
+        .await;
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let audit = lines.clone();
+    let report = Redrive::new(queues.dead().await)
+        .route("orders", queues.orders().await)
+        .dry_run(true)
+        .audit(move |line| audit.lock().unwrap().push(line.clone()))
+        .run()
+        .await
+        .unwrap();
+    assert_eq!((report.seen, report.redriven, report.no_route), (4, 3, 1));
+    assert!(
+        report.to_string().starts_with("seen=4 would_redrive=3"),
+        "{report}"
+    );
+    assert_eq!(depth(&queues.dead).await, 4);
+    assert_eq!(depth(&queues.origin).await, 0);
+    let lines = lines.lock().unwrap();
+    assert_eq!(lines.len(), 4);
+    assert_eq!(lines[0].fate, Fate::WouldRedrive);
+    let json: serde_json::Value = serde_json::from_str(&lines[3].to_string()).unwrap();
+    assert_eq!(json["fate"], "no_route");
+    assert_eq!(json["origin"], "bills");
+    assert_eq!(json["class"], "attempts_exhausted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_override_takes_what_has_no_route() {
+    let queues = Queues::new();
+    queues.bury("x", |_| {}).await;
+    queues
+        .bury("y", |record| record.queue = "bills".into())
+        .await;
+    // Moved by a broker, without a record.
+    let dead = queues.dead.producer().await.unwrap();
+    dead.send("z").await.unwrap();
+    let report = Redrive::new(queues.dead().await)
+        .route("orders", queues.orders().await)
+        .to(queues.other.producer().await.unwrap())
+        .run()
+        .await
+        .unwrap();
+    assert_eq!(report.redriven, 3, "{report}");
+    assert_eq!(depth(&queues.origin).await, 1);
+    let consumer = queues.other.consumer().await.unwrap();
+    let others = consumer.receive_batch(10, SECOND).await.unwrap();
+    assert_eq!(others.len(), 2);
+    for delivery in &others {
+        assert_eq!(delivery.envelope().message.failure().unwrap().redrives, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_is_kept() {
+    let queues = Queues::new();
+    for _ in 0..100 {
+        queues.bury("x", |_| {}).await;
+    }
+    let begun = Instant::now();
+    let report = Redrive::new(queues.dead().await)
+        .route("orders", queues.orders().await)
+        .rate(NonZeroU32::new(10).unwrap(), SECOND)
+        .limit(100)
+        .run()
+        .await
+        .unwrap();
+    assert_eq!(report.redriven, 100);
+    let took = begun.elapsed();
+    assert!(took >= 9 * SECOND && took <= 11 * SECOND, "{took:?}");
+}
+
+/// I8.
+#[tokio::test(start_paused = true)]
+async fn a_redrive_that_is_killed_anywhere_loses_nothing() {
+    let faults = Faults::new().with_slow_send(SECOND / 5, 1.0);
+    for killed_after in 0..60 {
+        let queues = Queues::with(MemoryBackend::with_faults(faults.clone(), 1).unwrap());
+        let mut keys = Vec::new();
+        for n in 0..20 {
+            keys.push(queues.bury(&n.to_string(), |_| {}).await.idempotency_key());
+        }
+        let redrive = Redrive::new(queues.dead().await)
+            .route("orders", queues.orders().await)
+            .rate(NonZeroU32::new(2).unwrap(), SECOND)
+            .run();
+        // Dropped at some point.
+        let limit = Duration::from_millis(173) * killed_after;
+        let _ = tokio::time::timeout(limit, redrive).await;
+        let mut found = Vec::new();
+        for queue in [&queues.origin, &queues.dead] {
+            let consumer = queue.consumer().await.unwrap();
+            tokio::time::sleep(120 * SECOND).await;
+            // Messages of one ordering key come one at a time; these have none.
+            let batch = consumer.receive_batch(100, SECOND).await.unwrap();
+            found.extend(batch.iter().map(|d| d.envelope().message.idempotency_key()));
+        }
+        for key in keys {
+            assert!(found.contains(&key), "lost when killed after {limit:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redrive_that_is_killed_before_its_acks_leaves_doubles_of_one_key() {
+    let backend = MemoryBackend::new();
+    let queues = Queues::with(backend.clone());
+    let key = queues.bury("x", |_| {}).await.idempotency_key();
+    let driver = StubbornDriver::of(&backend, &queues.dead).await;
+    driver.acks.close_gate();
+    let redrive = Redrive::new(driver.consumer())
+        .route("orders", queues.orders().await)
+        .run();
+    assert!(tokio::time::timeout(SECOND, redrive).await.is_err());
+    assert_eq!(driver.acks.waiting(), 1);
+    // The lease of the killed process runs out.
+    tokio::time::sleep(60 * SECOND).await;
+    for queue in [&queues.origin, &queues.dead] {
+        let consumer = queue.consumer().await.unwrap();
+        let delivery = consumer.receive().await.unwrap();
+        assert_eq!(delivery.envelope().message.idempotency_key(), key);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_fails_ends_the_pass_and_all_messages_stay() {
+    let queues = Queues::new();
+    for _ in 0..5 {
+        queues.bury("x", |_| {}).await;
+    }
+    let orders = queues.orders().await;
+    orders.close().await.unwrap();
+    let report = Redrive::new(queues.dead().await)
+        .route("orders", orders)
+        .run()
+        .await
+        .unwrap();
+    assert_eq!((report.redriven, report.not_sent), (0, 5));
+    let RedriveEnd::TargetFailed(error) = &report.end else {
+        panic!("{report}");
+    };
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    assert_eq!(depth(&queues.dead).await, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redrive_without_a_target_or_into_itself_is_refused() {
+    let queues = Queues::new();
+    let error = Redrive::new(queues.dead().await).run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    let dead = queues.dead.producer().await.unwrap();
+    let error = Redrive::new(queues.dead().await)
+        .route("dead", dead)
+        .run()
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("itself"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_stops_a_redrive_and_what_is_held_back_is_released() {
+    let queues = Queues::new();
+    for _ in 0..5 {
+        queues.bury("x", |_| {}).await;
+    }
+    let report = Redrive::new(queues.dead().await)
+        .route("orders", queues.orders().await)
+        .filter(RedriveFilter::new().class(FailureClass::TooOld))
+        .quiet(3_600 * SECOND)
+        .run_until(tokio::time::sleep(60 * SECOND))
+        .await
+        .unwrap();
+    assert!(matches!(report.end, RedriveEnd::Stopped), "{report}");
+    assert_eq!(report.filtered_out, 5);
+    assert_eq!(depth(&queues.dead).await, 5);
+}

@@ -10,7 +10,8 @@ mod queue;
 mod signal;
 
 use commands::{
-    bench, check, completions, config, depth, dlq, migrate, provision, purge, receive, send,
+    bench, check, completions, config, conformance, depth, dlq, migrate, provision, purge, receive,
+    send,
 };
 
 /// Operate message queues on any cloud, named by a URL or by their name in towpath.toml.
@@ -71,6 +72,8 @@ enum Command {
     Purge(purge::Args),
     /// Measure rate and latency of a queue
     Bench(bench::Args),
+    /// Run the conformance tests against a cloud or server; creates and deletes queues
+    Conformance(conformance::Args),
     /// Show the configured queues and where each setting comes from
     Config(config::Args),
     /// Print a completion script for a shell
@@ -103,6 +106,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate(args) => migrate::run(global, args).await,
         Command::Purge(args) => purge::run(global, args).await,
         Command::Bench(args) => bench::run(global, args).await,
+        Command::Conformance(args) => conformance::run(global, args).await,
         Command::Config(args) => config::run(global, &args),
         Command::Completions(args) => {
             completions::run(&args, <Cli as clap::CommandFactory>::command())

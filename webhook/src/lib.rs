@@ -18,12 +18,14 @@ mod body;
 pub mod dedup;
 mod problem;
 mod profile;
+mod refusal;
 mod schema;
 mod secret;
 pub mod signature;
 
 pub use body::{BodyError, BodyRules};
 pub use problem::{FieldError, Problem};
-pub use profile::{Answer, Profile, Refusal};
+pub use profile::{Answer, Profile};
+pub use refusal::Refusal;
 pub use schema::{Schema, SchemaError};
 pub use secret::Secret;

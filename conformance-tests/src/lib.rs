@@ -36,6 +36,7 @@
 //! | test what has no URL, or cut its connection | [`Harness`] |
 //! | accept a failure that is known, with its reason | [`Suite::with_deviations`] |
 //! | write a case | [`Case`], [`Context`], [`ensure!`], [`ensure_eq!`] |
+//! | check what a load or fault run did to its messages | [`history`] |
 //! | run cases in a program of your own | [`run_case`], [`Run`], [`markdown`], [`junit`] |
 //!
 //! That the cases find what is wrong is proved by mutants: the in-memory backend with one bug each.
@@ -46,6 +47,7 @@ mod cases;
 mod context;
 mod deviations;
 mod harness;
+pub mod history;
 mod proxy;
 mod report;
 mod run;

@@ -1,0 +1,454 @@
+//! What happened to each message of a run, and whether that may be.
+//!
+//! Load and fault runs note what they see in a [`History`], and [`check`](History::check) it at the
+//! end. Messages are told apart by their idempotency keys, so each message sent has one of its own.
+//!
+//! ```
+//! use towpath_conformance::history::History;
+//! use towpath_core::{Envelope, Message};
+//!
+//! let history = History::new();
+//! let message = Message::new("x");
+//! history.accepted(&message);
+//! let envelope = Envelope::new(1.into(), message);
+//! history.received(&envelope, "worker-1");
+//! history.acked(&envelope, "worker-1");
+//! let ledger = history.check();
+//! assert!(ledger.is_clean(), "{ledger}");
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use towpath_core::{Envelope, Message};
+use uuid::Uuid;
+
+/// Notes what happens to messages. Cloning is cheap; clones write into the same history.
+#[derive(Clone, Debug, Default)]
+pub struct History(Arc<Mutex<Vec<Event>>>);
+
+#[derive(Clone, Debug)]
+struct Event {
+    key: Uuid,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Accepted { content: u64, order: Option<String> },
+    Unknown { content: u64, order: Option<String> },
+    Received { content: u64, holder: String },
+    Acked { holder: String },
+    Released { holder: String },
+    DeadLettered { content: u64 },
+    Left { content: u64 },
+}
+
+/// Body and attributes, as one number.
+fn content(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    message.body().hash(&mut hasher);
+    for attribute in message.attributes().iter() {
+        attribute.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+impl History {
+    /// Nothing happened yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn note(&self, key: Uuid, what: What) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Event { key, what });
+    }
+
+    /// Its send returned `Ok`. The messages of an ordering key are noted in the order of sending,
+    /// and before they can be received.
+    pub fn accepted(&self, message: &Message) {
+        let what = What::Accepted {
+            content: content(message),
+            order: message.ordering_key().map(str::to_owned),
+        };
+        self.note(message.idempotency_key(), what);
+    }
+
+    /// Nobody knows whether it was sent: it may appear or not.
+    pub fn unknown(&self, message: &Message) {
+        let what = What::Unknown {
+            content: content(message),
+            order: message.ordering_key().map(str::to_owned),
+        };
+        self.note(message.idempotency_key(), what);
+    }
+
+    /// `holder` was handed the message, with a lease.
+    pub fn received(&self, envelope: &Envelope, holder: &str) {
+        let what = What::Received {
+            content: content(&envelope.message),
+            holder: holder.to_owned(),
+        };
+        self.note(envelope.message.idempotency_key(), what);
+    }
+
+    /// Its ack returned `Ok` to `holder`. Noted before another may be handed the message.
+    pub fn acked(&self, envelope: &Envelope, holder: &str) {
+        let holder = holder.to_owned();
+        self.note(envelope.message.idempotency_key(), What::Acked { holder });
+    }
+
+    /// `holder` has it no more: it was given back, the lease was lost, or the holder crashed and
+    /// its lease ran out. Noted before another may be handed the message.
+    pub fn released(&self, envelope: &Envelope, holder: &str) {
+        let holder = holder.to_owned();
+        self.note(
+            envelope.message.idempotency_key(),
+            What::Released { holder },
+        );
+    }
+
+    /// It was found in the dead-letter queue.
+    pub fn dead_lettered(&self, message: &Message) {
+        let content = content(message);
+        self.note(message.idempotency_key(), What::DeadLettered { content });
+    }
+
+    /// It was found in the queue at the end.
+    pub fn left(&self, message: &Message) {
+        let content = content(message);
+        self.note(message.idempotency_key(), What::Left { content });
+    }
+
+    /// Says whether all of this may be.
+    pub fn check(&self) -> Ledger {
+        let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut run = Replay::default();
+        for event in events.iter() {
+            run.take(event);
+        }
+        run.finish()
+    }
+}
+
+#[derive(Default)]
+struct Replay {
+    contents: HashMap<Uuid, u64>,
+    accepted: BTreeSet<Uuid>,
+    unknown: BTreeSet<Uuid>,
+    done: BTreeSet<Uuid>,
+    dead: BTreeSet<Uuid>,
+    left: BTreeSet<Uuid>,
+    holders: HashMap<Uuid, String>,
+    /// Ordering key and place of each message.
+    places: HashMap<Uuid, (String, usize)>,
+    counts: BTreeMap<String, usize>,
+    /// The place of the latest effect of each ordering key.
+    effects: HashMap<String, usize>,
+    ledger: Ledger,
+}
+
+impl Replay {
+    fn send(&mut self, key: Uuid, content: u64, order: &Option<String>) {
+        self.contents.insert(key, content);
+        if let Some(order) = order {
+            let count = self.counts.entry(order.clone()).or_default();
+            self.places.insert(key, (order.clone(), *count));
+            *count += 1;
+        }
+    }
+
+    fn see(&mut self, key: Uuid, content: u64) {
+        match self.contents.get(&key) {
+            None => {
+                self.ledger.unexpected.insert(key);
+            }
+            Some(sent) if *sent != content => {
+                self.ledger.changed.insert(key);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn take(&mut self, Event { key, what }: &Event) {
+        let key = *key;
+        match what {
+            What::Accepted { content, order } => {
+                self.send(key, *content, order);
+                self.accepted.insert(key);
+            }
+            What::Unknown { content, order } => {
+                self.send(key, *content, order);
+                self.unknown.insert(key);
+            }
+            What::Received { content, holder } => {
+                self.see(key, *content);
+                if self.holders.insert(key, holder.clone()).is_some() {
+                    self.ledger.overlapping.insert(key);
+                }
+            }
+            What::Acked { holder } => {
+                if self.holders.get(&key) == Some(holder) {
+                    self.holders.remove(&key);
+                } else {
+                    self.ledger.false_acks.insert(key);
+                }
+                if self.done.insert(key)
+                    && let Some((order, place)) = self.places.get(&key)
+                    && let Some(before) = self.effects.insert(order.clone(), *place)
+                    && before > *place
+                {
+                    self.ledger.out_of_order.insert(key);
+                }
+            }
+            What::Released { holder } => {
+                if self.holders.get(&key) == Some(holder) {
+                    self.holders.remove(&key);
+                }
+            }
+            What::DeadLettered { content } => {
+                self.see(key, *content);
+                if !self.dead.insert(key) {
+                    self.ledger.in_two_places.insert(key);
+                }
+            }
+            What::Left { content } => {
+                self.see(key, *content);
+                if !self.left.insert(key) {
+                    self.ledger.in_two_places.insert(key);
+                }
+            }
+        }
+    }
+
+    fn finish(mut self) -> Ledger {
+        let ledger = &mut self.ledger;
+        for key in &self.accepted {
+            let places = [&self.done, &self.dead, &self.left];
+            match places.iter().filter(|place| place.contains(key)).count() {
+                0 => ledger.lost.insert(*key),
+                1 => continue,
+                _ => ledger.in_two_places.insert(*key),
+            };
+        }
+        ledger.accepted = self.accepted.len();
+        ledger.unknown = self.unknown.len();
+        ledger.done = self.done.len();
+        ledger.dead_lettered = self.dead.len();
+        ledger.left = self.left.len();
+        self.ledger
+    }
+}
+
+/// What became of all messages, and what may not be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ledger {
+    /// How many sends returned `Ok`.
+    pub accepted: usize,
+    /// How many sends ended without an answer.
+    pub unknown: usize,
+    /// How many messages were acked.
+    pub done: usize,
+    /// How many are in the dead-letter queue.
+    pub dead_lettered: usize,
+    /// How many are in the queue.
+    pub left: usize,
+    /// Accepted, and nowhere.
+    pub lost: BTreeSet<Uuid>,
+    /// Never sent, and somewhere.
+    pub unexpected: BTreeSet<Uuid>,
+    /// Accepted, and in more than one place. Brokers that deliver at least once may do that.
+    pub in_two_places: BTreeSet<Uuid>,
+    /// With another body or other attributes than were sent.
+    pub changed: BTreeSet<Uuid>,
+    /// Handed to a second holder while the first had a valid lease.
+    pub overlapping: BTreeSet<Uuid>,
+    /// Acked with `Ok` by one who did not hold it.
+    pub false_acks: BTreeSet<Uuid>,
+    /// Acked for the first time after a later message of its ordering key.
+    pub out_of_order: BTreeSet<Uuid>,
+}
+
+impl Ledger {
+    /// Whether nothing was lost, changed or made up: what holds everywhere.
+    pub fn is_safe(&self) -> bool {
+        self.lost.is_empty() && self.unexpected.is_empty() && self.changed.is_empty()
+    }
+
+    /// Whether nothing at all is wrong: what holds where deliveries are exact.
+    pub fn is_clean(&self) -> bool {
+        self.is_safe()
+            && self.in_two_places.is_empty()
+            && self.overlapping.is_empty()
+            && self.false_acks.is_empty()
+            && self.out_of_order.is_empty()
+    }
+}
+
+/// `accepted=3 done=2 .. lost=0 ..`, in one line.
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "accepted={} unknown={} done={} dead_lettered={} left={} lost={} unexpected={} \
+             in_two_places={} changed={} overlapping={} false_acks={} out_of_order={}",
+            self.accepted,
+            self.unknown,
+            self.done,
+            self.dead_lettered,
+            self.left,
+            self.lost.len(),
+            self.unexpected.len(),
+            self.in_two_places.len(),
+            self.changed.len(),
+            self.overlapping.len(),
+            self.false_acks.len(),
+            self.out_of_order.len(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(message: &Message) -> Envelope {
+        Envelope::new(1.into(), message.clone())
+    }
+
+    /// A history of one accepted message, and what then happens to it.
+    fn after(events: impl FnOnce(&History, &Message)) -> Ledger {
+        let history = History::new();
+        let message = Message::new("x").with_attribute("a", "1");
+        history.accepted(&message);
+        events(&history, &message);
+        history.check()
+    }
+
+    fn handle(history: &History, message: &Message, holder: &str) {
+        history.received(&envelope(message), holder);
+        history.acked(&envelope(message), holder);
+    }
+
+    #[test]
+    fn each_of_the_places_is_a_good_end() {
+        assert!(after(|h, m| handle(h, m, "w")).is_clean());
+        assert!(after(|h, m| h.dead_lettered(m)).is_clean());
+        assert!(after(History::left).is_clean());
+        let retried = after(|h, m| {
+            h.received(&envelope(m), "w");
+            h.released(&envelope(m), "w");
+            handle(h, m, "v");
+        });
+        assert!(retried.is_clean(), "{retried}");
+    }
+
+    #[test]
+    fn what_is_nowhere_is_lost() {
+        let ledger = after(|h, m| h.received(&envelope(m), "w"));
+        assert_eq!(ledger.lost.len(), 1, "{ledger}");
+        assert!(!ledger.is_safe());
+    }
+
+    #[test]
+    fn what_is_done_and_still_there_is_in_two_places() {
+        for ledger in [
+            after(|h, m| {
+                handle(h, m, "w");
+                h.left(m);
+            }),
+            after(|h, m| {
+                h.dead_lettered(m);
+                h.dead_lettered(m);
+            }),
+        ] {
+            assert_eq!(ledger.in_two_places.len(), 1, "{ledger}");
+            assert!(ledger.is_safe() && !ledger.is_clean());
+        }
+    }
+
+    #[test]
+    fn what_nobody_sent_is_unexpected() {
+        let ledger = after(|h, m| {
+            handle(h, m, "w");
+            h.left(&Message::new("x"));
+        });
+        assert_eq!(ledger.unexpected.len(), 1, "{ledger}");
+    }
+
+    #[test]
+    fn a_send_without_an_answer_may_appear_or_not() {
+        let history = History::new();
+        let (there, gone) = (Message::new("there"), Message::new("gone"));
+        history.unknown(&there);
+        history.unknown(&gone);
+        handle(&history, &there, "w");
+        let ledger = history.check();
+        assert!(ledger.is_clean(), "{ledger}");
+        assert_eq!((ledger.unknown, ledger.done), (2, 1));
+    }
+
+    #[test]
+    fn another_body_or_attribute_is_a_change() {
+        let changes: [fn(&Message) -> Message; 3] = [
+            |m| m.clone().with_body("y"),
+            |m| m.clone().with_attribute("a", "2"),
+            |m| m.clone().with_attribute("b", "1"),
+        ];
+        for change in changes {
+            let ledger = after(|h, m| handle(h, &change(m), "w"));
+            assert_eq!(ledger.changed.len(), 1, "{ledger}");
+        }
+    }
+
+    #[test]
+    fn two_holders_at_once_overlap() {
+        let ledger = after(|h, m| {
+            h.received(&envelope(m), "w");
+            handle(h, m, "v");
+        });
+        assert_eq!(ledger.overlapping.len(), 1, "{ledger}");
+    }
+
+    #[test]
+    fn an_ack_after_the_lease_was_lost_is_a_false_one() {
+        let ledger = after(|h, m| {
+            h.received(&envelope(m), "w");
+            h.released(&envelope(m), "w");
+            h.received(&envelope(m), "v");
+            h.acked(&envelope(m), "w");
+            h.acked(&envelope(m), "v");
+        });
+        assert_eq!(ledger.false_acks.len(), 1, "{ledger}");
+    }
+
+    #[test]
+    fn effects_of_a_key_are_in_the_order_of_sending() {
+        let run = |order: [usize; 4]| {
+            let history = History::new();
+            let messages: Vec<_> = ["a", "a", "a", "b"]
+                .iter()
+                .map(|key| Message::new("x").with_ordering_key(*key))
+                .collect();
+            messages
+                .iter()
+                .for_each(|message| history.accepted(message));
+            for i in order {
+                handle(&history, &messages[i], "w");
+            }
+            history.check().out_of_order.len()
+        };
+        assert_eq!(run([0, 1, 2, 3]), 0);
+        assert_eq!(run([3, 0, 1, 2]), 0, "keys are independent");
+        assert_eq!(run([0, 2, 1, 3]), 1);
+        assert_eq!(run([1, 0, 3, 2]), 1);
+    }
+}

@@ -48,7 +48,9 @@ async fn a_pause_releases_what_was_fetched_ahead() {
     setup.seen().await;
     eventually(async || setup.depth().await.leased == 8).await;
     gate.pause();
+    let begun = tokio::time::Instant::now();
     eventually(async || setup.depth().await.leased == 0).await;
+    assert!(begun.elapsed() < 2 * SECOND, "{:?}", begun.elapsed());
     assert_eq!(setup.depth().await.ready, 7);
     tokio::time::sleep(HOUR).await;
     assert_eq!(setup.depth().await.leased, 0);

@@ -224,9 +224,9 @@ fn show(global: &Global, run: &Run) -> anyhow::Result<()> {
     }
     for report in &run.reports {
         let why = match &report.outcome {
-            Outcome::Passed => continue,
             Outcome::Ignored { reason } | Outcome::Deviation { reason, .. } => reason,
             Outcome::Failed { failure } => failure,
+            _ => continue,
         };
         output::line(format_args!(
             "{:9} {}: {why}",

@@ -17,6 +17,7 @@ macro_rules! say {
 }
 
 mod ci;
+mod conformance;
 mod emulators;
 mod http;
 mod port;
@@ -45,6 +46,8 @@ enum Task {
     Emulators(emulators::Command),
     /// Run all tests against servers that are started for them and stopped again
     Test(test::Options),
+    /// Run the conformance tests on every backend and local server, and write the matrix
+    Conformance(conformance::Options),
     /// Check all that has to hold: fmt, clippy, docs, features, test
     Ci(ci::Options),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let done = signals::install().and_then(|()| match cli.task {
         Task::Emulators(command) => emulators::run(command),
         Task::Test(options) => test::run(&options),
+        Task::Conformance(options) => conformance::run(&options),
         Task::Ci(options) => ci::run(&options),
     });
     match done {

@@ -7,13 +7,17 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
 use towpath::QueueConfig;
 use towpath_conformance::{Case, Outcome, Report, Run, Suite, Timing, UrlHarness, cases, markdown};
 
+mod leftovers;
+
 use crate::{Global, output, signal};
+use leftovers::{Leftovers, Noted};
 
 /// How many cases run at once: they mostly wait.
 const AT_ONCE: usize = 16;
@@ -24,11 +28,24 @@ const REQUESTS_PER_CASE: usize = 40;
 pub(crate) struct Args {
     /// Where to test: a URL with {name} in place of the queue's name, or any queue's URL, whose
     /// last part is then replaced. That queue itself is not touched
-    #[arg(long, value_name = "URL", required_unless_present = "list")]
+    #[arg(long, value_name = "URL", required_unless_present_any = ["list", "sweep"])]
     url: Option<String>,
     /// Name the cases, one a line
     #[arg(long)]
     list: bool,
+    /// Delete the queues that a killed run left behind, as noted in --leftovers
+    #[arg(long, conflicts_with = "list")]
+    sweep: bool,
+    /// With --sweep: only queues that are at least this old
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    older_than: Duration,
+    /// Where the queues are noted that are not deleted yet
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "towpath-conformance.leftovers"
+    )]
+    leftovers: PathBuf,
     /// Only the cases whose name contains this text
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -75,11 +92,21 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
     if args.list {
         return chosen.iter().try_for_each(list).map(|()| ExitCode::SUCCESS);
     }
+    let leftovers = Arc::new(Leftovers::open(&args.leftovers)?);
+    if args.sweep {
+        let swept = leftovers.sweep(args.older_than).await?;
+        output::note(format_args!("{swept} queues deleted"));
+        return Ok(ExitCode::SUCCESS);
+    }
     let url = template(args.url.as_deref().unwrap_or_default())?;
     towpath::registry().open_config(QueueConfig::parse(&url.replace("{name}", "towpath-ct"))?)?;
     announce(&url, chosen.len(), args.yes)?;
 
-    let suite = Suite::new(harness(&url, &args));
+    leftovers.check()?;
+    let suite = Suite::new(Noted {
+        harness: harness(&url, &args),
+        leftovers,
+    });
     let suite = match &args.deviations {
         Some(path) => suite.with_deviations(
             &std::fs::read_to_string(path)

@@ -1,0 +1,4 @@
+//! The tool as a user runs it.
+
+mod conformance;
+mod local;

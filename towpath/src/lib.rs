@@ -28,7 +28,9 @@
 //! Everything of the contract is re-exported here: [`Message`], [`Producer`], [`Consumer`],
 //! [`Delivery`], [`Handler`], [`Admin`], [`Capabilities`], [`Error`]. What comes with a feature is
 //! in a module of its own: `worker` runs handlers with retries, dead letters and a graceful drain,
-//! `config` reads named queues from a file and the environment.
+//! `config` reads named queues from a file and the environment, `updater` writes to other systems over
+//! HTTP, `webhook` has the parts of a receiver, `lambda` and `push` run the same handler in AWS Lambda
+//! and behind Pub/Sub push.
 //!
 //! # Words
 //!
@@ -64,6 +66,18 @@ pub mod sqs {
 #[cfg(feature = "worker")]
 pub mod worker {
     pub use towpath_worker::*;
+}
+
+/// The same handler in AWS Lambda, on events of SQS.
+#[cfg(feature = "lambda")]
+pub mod lambda {
+    pub use towpath_lambda::*;
+}
+
+/// The same handler behind a Pub/Sub push subscription.
+#[cfg(feature = "push")]
+pub mod push {
+    pub use towpath_push::*;
 }
 
 /// Receiving webhooks.

@@ -69,11 +69,11 @@ impl Backend {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Run {
     backend: String,
-    reports: Vec<Report>,
+    cases: Vec<Case>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Report {
+struct Case {
     name: String,
     group: String,
     outcome: String,
@@ -182,7 +182,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 /// `backend=sqs server=fauxqs cases=..`, and how many cases failed.
 fn line(backend: Backend, run: &Run) -> (String, usize) {
     let count = |outcome: &str| {
-        run.reports
+        run.cases
             .iter()
             .filter(|report| report.outcome == outcome)
             .count()
@@ -192,7 +192,7 @@ fn line(backend: Backend, run: &Run) -> (String, usize) {
         "backend={} server={} cases={} passed={} ignored={} deviations={} failed={failed}",
         backend.name(),
         run.backend.replace(' ', "_"),
-        run.reports.len(),
+        run.cases.len(),
         count("passed"),
         count("ignored"),
         count("deviation"),
@@ -211,19 +211,19 @@ fn matrix(runs: &[Run]) -> String {
         let _ = write!(text, " {} |", run.backend);
     }
     let _ = writeln!(text, "\n|---|{}", "---|".repeat(runs.len()));
-    let mut cases: Vec<(&str, &str)> = Vec::new();
-    for report in runs.iter().flat_map(|run| &run.reports) {
-        let case = (report.group.as_str(), report.name.as_str());
-        if !cases.contains(&case) {
-            cases.push(case);
+    let mut names: Vec<(&str, &str)> = Vec::new();
+    for case in runs.iter().flat_map(|run| &run.cases) {
+        let name = (case.group.as_str(), case.name.as_str());
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
-    cases.sort_unstable();
-    for (group, name) in cases {
+    names.sort_unstable();
+    for (group, name) in names {
         let _ = write!(text, "| {group}: {} |", name.replace('_', " "));
         for run in runs {
             let outcome = run
-                .reports
+                .cases
                 .iter()
                 .find(|report| report.name == name && report.group == group);
             let cell = match outcome.map(|report| report.outcome.as_str()) {
@@ -246,10 +246,10 @@ mod tests {
 
     fn runs() -> Vec<Run> {
         let json = r#"[
-            {"backend": "fauxqs fifo", "reports": [
+            {"backend": "fauxqs fifo", "cases": [
                 {"name": "an_ack_is_final", "group": "settle", "outcome": "passed", "milliseconds": 3},
                 {"name": "a_body_arrives", "group": "send", "outcome": "deviation", "reason": "lax"}]},
-            {"backend": "elasticmq", "reports": [
+            {"backend": "elasticmq", "cases": [
                 {"name": "an_ack_is_final", "group": "settle", "outcome": "failed", "failure": "x"},
                 {"name": "a_body_arrives", "group": "send", "outcome": "ignored"}]}
         ]"#;

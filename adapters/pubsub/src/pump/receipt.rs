@@ -1,0 +1,167 @@
+//! What settles one message that was handed out.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use google_cloud_pubsub::subscriber::handler::Handler;
+use tokio::{sync::watch, time::Instant};
+use towpath_core::{ErrorKind, Result};
+
+use super::{
+    Shared, give_back,
+    state::{Ack, Outcome, Unheld},
+};
+use crate::error::{self, Operation};
+
+/// The right to settle a message, once. Dropping it unsettled gives the message back.
+pub(super) struct Ticket {
+    shared: Arc<Shared>,
+    entry: u64,
+}
+
+impl Ticket {
+    pub(super) fn new(shared: Arc<Shared>, entry: u64) -> Self {
+        Self { shared, entry }
+    }
+
+    pub(super) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
+    }
+
+    /// Sends an ack. Returns where its outcome will be, where the service tells.
+    pub(super) fn ack(&self) -> Result<Option<Outcome>> {
+        let (report, outcome) = watch::channel(None);
+        let (ack, is_late) = {
+            let mut state = self.shared.lock();
+            if state.is_closed() {
+                return Err(Operation::Ack.closed());
+            }
+            let ack = state.ack(self.entry, Instant::now());
+            if matches!(ack, Ack::Confirm(_)) {
+                state.confirming(self.entry, outcome.clone());
+            }
+            (ack, state.is_late())
+        };
+        match ack {
+            Ack::Lost => Err(Operation::Ack.lease_lost()),
+            Ack::Pending(outcome) => Ok(Some(outcome)),
+            Ack::Submit(handlers) => {
+                for handler in handlers {
+                    handler.ack();
+                }
+                self.shared.settled(is_late);
+                Ok(None)
+            }
+            Ack::Confirm(handlers) => {
+                // A task of its own: a caller that goes away does not lose the outcome.
+                let confirmation = confirm(self.shared.clone(), self.entry, handlers, report);
+                self.shared.confirmations.spawn(confirmation);
+                Ok(Some(outcome))
+            }
+        }
+    }
+
+    /// Gives the message back, after `delay`.
+    pub(super) fn nack(&self, delay: Duration) -> Result<()> {
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        if state.is_closed() {
+            return Err(Operation::Nack.closed());
+        }
+        if delay.is_zero() {
+            let handlers = state.nack(self.entry, now);
+            let is_late = state.is_late();
+            drop(state);
+            give_back(handlers.ok_or_else(|| Operation::Nack.lease_lost())?);
+            self.shared.settled(is_late);
+            return Ok(());
+        }
+        if delay > self.shared.receiving.nack_delay {
+            return Err(Operation::Nack.error(
+                ErrorKind::Unsupported,
+                format!(
+                    "a message can be held for {} at most before it is given back; raise \
+                     nack_delay",
+                    humantime::format_duration(self.shared.receiving.nack_delay)
+                ),
+            ));
+        }
+        let held = state.hold(self.entry, now + delay);
+        drop(state);
+        match held {
+            Ok(()) => {
+                self.shared.work.notify_one();
+                Ok(())
+            }
+            Err(Unheld::Lost) => Err(Operation::Nack.lease_lost()),
+            Err(Unheld::Full(free)) => Err(Operation::Nack
+                .error(
+                    ErrorKind::Throttled,
+                    format!(
+                        "{} messages are held for the delay of a nack already; raise max_held, or \
+                         slow down",
+                        self.shared.receiving.max_held
+                    ),
+                )
+                .with_retry_after(free.saturating_duration_since(now))),
+        }
+    }
+}
+
+/// Waits until the service has confirmed an ack.
+async fn confirm(
+    shared: Arc<Shared>,
+    entry: u64,
+    mut handlers: Vec<Handler>,
+    report: watch::Sender<Option<Result<()>>>,
+) {
+    let newest = handlers.pop();
+    // The service has given these up when it sent the message again.
+    for handler in handlers {
+        handler.ack();
+    }
+    let result = match newest {
+        Some(Handler::ExactlyOnce(handler)) => handler
+            .confirmed_ack()
+            .await
+            .map_err(|error| error::of_ack(&shared.subscription, error)),
+        Some(other) => {
+            other.ack();
+            Ok(())
+        }
+        None => Err(Operation::Ack.lease_lost()),
+    };
+    let now = Instant::now();
+    let again = if result.is_ok() {
+        let again = shared.lock().done(entry, now);
+        for handler in again {
+            handler.ack();
+        }
+        Vec::new()
+    } else {
+        shared.lock().failed(entry, now)
+    };
+    give_back(again);
+    // Nobody may be waiting for it any more.
+    let _ = report.send(Some(result));
+    shared.settled(true);
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let (handlers, is_late) = {
+            let mut state = self.shared.lock();
+            let handlers = state.nack(self.entry, Instant::now());
+            (handlers, state.is_late())
+        };
+        if let Some(handlers) = handlers {
+            give_back(handlers);
+            self.shared.settled(is_late);
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ticket").field(&self.entry).finish()
+    }
+}

@@ -124,6 +124,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     write(&json, &serde_json::to_string_pretty(&runs)?)?;
     if options.only.is_empty() {
         write(&root.join("conformance-tests/MATRIX.md"), &matrix(&runs))?;
+        let readme = root.join("README.md");
+        let text = fs::read_to_string(&readme).context("reading README.md")?;
+        write(&readme, &with_summary(&text, &summary(&runs))?)?;
     }
     Ok(if is_clean {
         ExitCode::SUCCESS
@@ -240,6 +243,45 @@ fn matrix(runs: &[Run]) -> String {
     text
 }
 
+/// A row per backend and server.
+fn summary(runs: &[Run]) -> String {
+    let mut text = String::from(
+        "| | cases | passed | not claimed | known deviations | failed |\n|---|---|---|---|---|---|\n",
+    );
+    for run in runs {
+        let count = |outcome: &str| {
+            run.cases
+                .iter()
+                .filter(|case| case.outcome == outcome)
+                .count()
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} |",
+            run.backend,
+            run.cases.len(),
+            count("passed"),
+            count("ignored"),
+            count("deviation"),
+            count("failed"),
+        );
+    }
+    text
+}
+
+/// The README with the summary between its marks.
+fn with_summary(readme: &str, summary: &str) -> Result<String> {
+    const BEGIN: &str = "<!-- conformance: written by `cargo xtask conformance` -->\n";
+    const END: &str = "<!-- conformance: end -->";
+    let (before, rest) = readme
+        .split_once(BEGIN)
+        .context("README.md has no mark where the summary begins")?;
+    let (_, after) = rest
+        .split_once(END)
+        .context("README.md has no mark where the summary ends")?;
+    Ok(format!("{before}{BEGIN}{summary}{END}{after}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +304,19 @@ mod tests {
             "backend=sqs server=fauxqs_fifo cases=2 passed=1 ignored=0 deviations=1 failed=0";
         assert_eq!(line(Backend::Sqs, &runs()[0]), (wanted.to_owned(), 0));
         assert_eq!(line(Backend::Sqs, &runs()[1]).1, 1);
+    }
+
+    #[test]
+    fn the_summary_replaces_what_stands_between_the_marks() {
+        let begin = "<!-- conformance: written by `cargo xtask conformance` -->\n";
+        let readme = format!("a\n{begin}old\n<!-- conformance: end -->\nb");
+        let new = with_summary(&readme, &summary(&runs())).unwrap();
+        assert!(
+            new.starts_with("a\n") && new.ends_with("\nb") && !new.contains("old"),
+            "{new}"
+        );
+        assert!(new.contains("| fauxqs fifo | 2 | 1 | 0 | 1 | 0 |"), "{new}");
+        assert!(with_summary("no marks", "x").is_err());
     }
 
     #[test]

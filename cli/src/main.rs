@@ -1,4 +1,4 @@
-//! `towpath`: send, receive, check, provision, redrive and migrate, on any queue.
+//! `towpath`: send, receive, check, provision and migrate, on any queue.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -64,7 +64,7 @@ enum Command {
     Check(check::Args),
     /// Create a queue and its dead-letter queue: shows a plan, then --apply
     Provision(provision::Args),
-    /// List, show, redrive or discard what is in a dead-letter queue
+    /// List, show or discard what is in a dead-letter queue
     Dlq(dlq::Args),
     /// Move all messages from one queue to another, also between clouds
     Migrate(migrate::Args),

@@ -87,6 +87,15 @@ impl Leftovers {
             if created.elapsed().unwrap_or_default() < age {
                 continue;
             }
+            // A file that was edited or mixed up must never cost anybody a queue.
+            if !is_ours(&url) {
+                tracing::error!(
+                    url,
+                    "this is not a queue of the conformance tests; it is left alone"
+                );
+                failed += 1;
+                continue;
+            }
             let deleted = async {
                 let queue = towpath::registry().open_config(QueueConfig::parse(&url)?)?;
                 queue.admin().await?.delete().await
@@ -112,6 +121,16 @@ impl Leftovers {
         );
         Ok(swept)
     }
+}
+
+/// How the names of the queues begin that the cases create.
+const PREFIX: &str = "towpath-ct-";
+
+fn is_ours(url: &str) -> bool {
+    QueueConfig::parse(url).is_ok_and(|config| {
+        let name = config.target().rsplit('/').next().unwrap_or_default();
+        name.starts_with(PREFIX)
+    })
 }
 
 /// A harness whose queues are noted.
@@ -195,7 +214,7 @@ mod tests {
         let file = folder.path().join("leftovers");
         let leftovers = Leftovers::open(&file).unwrap();
         leftovers.check().unwrap();
-        for name in ["memory://sweep-a", "memory://sweep-b"] {
+        for name in ["memory://towpath-ct-a", "memory://towpath-ct-b"] {
             leftovers.note(|queues| {
                 queues.insert(name.to_owned(), SystemTime::now());
             });
@@ -205,6 +224,10 @@ mod tests {
         assert!(file.exists());
         assert_eq!(again.sweep(Duration::ZERO).await.unwrap(), 2);
         assert!(!file.exists(), "a file with nothing to note is removed");
+        fs::write(&file, "2026-11-01T00:00:00Z memory://production-orders\n").unwrap();
+        let foreign = Leftovers::open(&file).unwrap();
+        assert!(foreign.sweep(Duration::ZERO).await.is_err());
+        assert!(file.exists(), "what is not ours is left alone");
         fs::write(&file, "nonsense").unwrap();
         assert!(Leftovers::open(&file).is_err());
     }

@@ -22,6 +22,7 @@
 //! |---|---|---|
 //! | `memory://orders` | in this process, with the semantics of the clouds | `memory` (default) |
 //! | `sqs://orders?region=eu-central-1` | Amazon SQS, standard and FIFO | `sqs` |
+//! | `pubsub://my-project/orders` | Google Cloud Pub/Sub, plain, ordered or exactly-once | `pubsub` |
 //!
 //! # Modules
 //!
@@ -60,6 +61,12 @@ pub mod memory {
 #[cfg(feature = "sqs")]
 pub mod sqs {
     pub use towpath_sqs::*;
+}
+
+/// Google Cloud Pub/Sub.
+#[cfg(feature = "pubsub")]
+pub mod pubsub {
+    pub use towpath_pubsub::*;
 }
 
 /// The worker runtime.
@@ -101,6 +108,8 @@ pub fn registry() -> Registry {
     let registry = registry.with(towpath_memory::MemoryBackend::shared());
     #[cfg(feature = "sqs")]
     let registry = registry.with(towpath_sqs::Sqs::new());
+    #[cfg(feature = "pubsub")]
+    let registry = registry.with(towpath_pubsub::PubSub::new());
     registry
 }
 

@@ -20,7 +20,6 @@ mod problem;
 mod profile;
 mod refusal;
 mod schema;
-mod secret;
 pub mod signature;
 
 pub use body::{BodyError, BodyRules};
@@ -28,4 +27,4 @@ pub use problem::{FieldError, Problem};
 pub use profile::{Answer, Profile};
 pub use refusal::Refusal;
 pub use schema::{Schema, SchemaError};
-pub use secret::Secret;
+pub use towpath_core::config::Secret;

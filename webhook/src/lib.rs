@@ -37,3 +37,8 @@ pub use receiver::{Receiver, ReceiverBuilder, Watch, describe_metrics};
 pub use refusal::Refusal;
 pub use schema::{Schema, SchemaError};
 pub use towpath_core::config::Secret;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -98,18 +98,18 @@ mod tests {
     #[test]
     fn a_header_that_no_queue_carries_is_an_error_and_several_are_joined() {
         let name = HeaderName::from_static("x-a");
-        let value = |values: &[&[u8]]| {
+        let joined = |values: &[&[u8]]| {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(&name, http::HeaderValue::from_bytes(value).unwrap());
             }
-            super::value(&headers, &name)
+            value(&headers, &name)
         };
-        assert_eq!(value(&[b"a", b"b"]), Ok(Some("a, b".to_owned())));
-        assert_eq!(value(&[]), Ok(None));
-        assert_eq!(value(&[b""]), Ok(None));
-        assert!(value(&[b"\xff"]).is_err());
-        assert!(value(&[&[b'x'; 1_025]]).is_err());
-        assert!(value(&["\u{ffff}".as_bytes()]).is_err());
+        assert_eq!(joined(&[b"a", b"b"]), Ok(Some("a, b".to_owned())));
+        assert_eq!(joined(&[]), Ok(None));
+        assert_eq!(joined(&[b""]), Ok(None));
+        assert!(joined(&[b"\xff"]).is_err());
+        assert!(joined(&[&[b'x'; 1_025]]).is_err());
+        assert!(joined(&["\u{ffff}".as_bytes()]).is_err());
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::{Table, Value};
 use towpath_core::{
     Error, ErrorKind, QueueConfig, Result,
-    config::{duration, field_names},
+    config::{Secret, duration, field_names},
 };
 
 use crate::Profile;
@@ -189,6 +189,31 @@ impl Config {
     pub fn with_folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = folder.into();
         self
+    }
+
+    /// Replaces the secrets of a source, for programs that have them from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidConfig` when there is no such source, or its scheme takes no list of secrets.
+    pub fn with_secrets(
+        mut self,
+        source: &str,
+        secrets: impl IntoIterator<Item = Secret>,
+    ) -> Result<Self> {
+        let names: Vec<String> = self.sources.keys().cloned().collect();
+        let wrong = |what: String| Error::new(ErrorKind::InvalidConfig, what);
+        let found = self.sources.get_mut(source).ok_or_else(|| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            wrong(mistakes::unknown("source", source, &names))
+        })?;
+        let list = found.verify.secrets_mut().ok_or_else(|| {
+            wrong(format!(
+                "sources.{source}.verify: the scheme takes no list of secrets"
+            ))
+        })?;
+        *list = secrets.into_iter().collect();
+        Ok(self)
     }
 
     /// The names of the sources, sorted.

@@ -131,6 +131,24 @@ impl Verify {
                 return None;
             }
         };
+        // Not left to the types, whose errors show the value.
+        for (key, is_right, form) in [
+            (
+                "secrets",
+                Value::is_array as fn(&Value) -> bool,
+                "a list: [{ env = \"NAME\" }]",
+            ),
+            (
+                "users",
+                Value::is_table,
+                "a table: { NAME = { env = \"PASSWORD\" } }",
+            ),
+        ] {
+            if table.get(key).is_some_and(|value| !is_right(value)) {
+                mistakes.add(&format!("{place}.{key}"), format!("must be {form}"));
+                return None;
+            }
+        }
         Some(match scheme.as_str() {
             "mailgun" => Self::Mailgun(mistakes.read(place, table)?),
             "standard_webhooks" => Self::StandardWebhooks(mistakes.read(place, table)?),
@@ -202,7 +220,20 @@ impl Verify {
         }
     }
 
-    /// The secrets that are read from files.
+    pub(super) fn secrets_mut(&mut self) -> Option<&mut Vec<Secret>> {
+        match self {
+            Self::Mailgun(timed) | Self::Stripe(timed) | Self::Slack(timed) => {
+                Some(&mut timed.secrets)
+            }
+            Self::Github(untimed) | Self::Shopify(untimed) => Some(&mut untimed.secrets),
+            Self::StandardWebhooks(standard) => Some(&mut standard.secrets),
+            Self::Hmac(hmac) => Some(&mut hmac.secrets),
+            Self::Bearer(token) => Some(&mut token.secrets),
+            Self::Basic(_) | Self::None => None,
+        }
+    }
+
+    /// The live secrets, in order.
     pub(crate) fn secrets(&self) -> Vec<&Secret> {
         match self {
             Self::Mailgun(timed) | Self::Stripe(timed) | Self::Slack(timed) => {

@@ -160,7 +160,7 @@ impl Publication {
         let (source, queue) = (&self.source, self.target.name());
         match &result {
             Ok(()) => {
-                source.metrics.accepted(source.name(), queue);
+                source.metrics.accepted(queue);
                 if let Some(claimed) = self.claimed {
                     claimed.complete(id);
                 }

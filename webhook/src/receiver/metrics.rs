@@ -1,5 +1,7 @@
 //! The metrics of the receiver.
 
+use std::collections::HashMap;
+
 use metrics::{Counter, Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Tells the installed recorder what the receiver's metrics mean.
@@ -34,25 +36,35 @@ pub fn describe() {
     );
 }
 
-/// The metrics of one source that are written often.
+/// The metrics of one source; those that are written often are made once.
 #[derive(Debug)]
 pub(super) struct SourceMetrics {
     pub(super) duplicates: Counter,
+    /// By queue.
+    accepted: HashMap<String, Counter>,
 }
 
 impl SourceMetrics {
-    pub(super) fn new(source: &str) -> Self {
+    pub(super) fn new<'a>(source: &str, queues: impl IntoIterator<Item = &'a str>) -> Self {
+        let accepted = |queue: &str| {
+            metrics::counter!(
+                "towpath_webhook_accepted_total",
+                "source" => source.to_owned(), "queue" => queue.to_owned()
+            )
+        };
         Self {
             duplicates: metrics::counter!("towpath_webhook_duplicates_total", "source" => source.to_owned()),
+            accepted: queues
+                .into_iter()
+                .map(|queue| (queue.to_owned(), accepted(queue)))
+                .collect(),
         }
     }
 
-    pub(super) fn accepted(&self, source: &str, queue: &str) {
-        metrics::counter!(
-            "towpath_webhook_accepted_total",
-            "source" => source.to_owned(), "queue" => queue.to_owned()
-        )
-        .increment(1);
+    pub(super) fn accepted(&self, queue: &str) {
+        if let Some(counter) = self.accepted.get(queue) {
+            counter.increment(1);
+        }
     }
 
     pub(super) fn spooled(&self, source: &str, queue: &str) {

@@ -184,7 +184,7 @@ impl Source {
             name: name.to_owned(),
             scheme: source.verify.scheme(),
             verifier,
-            metrics: SourceMetrics::new(name),
+            metrics: SourceMetrics::new(name, names(queue, route.as_ref())),
             secrets,
             used: AtomicU64::new(0),
             rules: BodyRules::default()
@@ -345,6 +345,12 @@ fn open_route(
         queues.insert(value.clone(), Arc::clone(targets.get(queue)?));
     }
     Some(Route { by, queues })
+}
+
+/// The queues of a source.
+fn names<'a>(queue: &'a Target, route: Option<&'a Route>) -> impl Iterator<Item = &'a str> {
+    let routed = route.into_iter().flat_map(|route| route.queues.values());
+    std::iter::once(queue.name()).chain(routed.map(|target| target.name()))
 }
 
 /// Checks that all queues of a source carry what it receives. Returns the largest body.

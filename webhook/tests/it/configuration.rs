@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use towpath_core::{ErrorKind, Registry};
 use towpath_memory::MemoryBackend;
-use towpath_webhook::{Config, Receiver};
+use towpath_webhook::{Config, Receiver, Secret};
 
-use crate::support::{GITHUB, TestQueue};
+use crate::support::{GITHUB, TestQueue, github, send};
 
 const VERIFY: &str = "verify = { scheme = \"github\", secrets = [\"secret\"] }";
 
@@ -304,6 +304,31 @@ fn all_mistakes_are_told_at_once() {
         "- sources.b.path",
     ];
     assert_eq!(places, expected);
+}
+
+#[tokio::test]
+async fn secrets_may_come_from_elsewhere() {
+    let parse = |verify: &str| Config::parse(&GITHUB.replace(VERIFY, verify)).unwrap();
+    let empty = parse("verify = { scheme = 'github', secrets = [] }");
+    let config = empty
+        .with_secrets("github", [Secret::literal("secret")])
+        .unwrap();
+    let queue = TestQueue::new();
+    let receiver = Receiver::builder().producer("queue", queue.producer());
+    let receiver = receiver.start(config.clone()).await.unwrap();
+    send(&receiver.router(), github("one", "{}")).await.id();
+    let error = config.with_secrets("gihub", []).unwrap_err();
+    assert!(
+        error.message().contains("did you mean \"github\"?"),
+        "{error}"
+    );
+    let error = parse("verify = 'none'")
+        .with_secrets("github", [])
+        .unwrap_err();
+    assert!(
+        error.message().contains("takes no list of secrets"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -7,8 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use crate::{Error, ErrorKind, Result, Validation};
 
 mod names;
+mod secret;
 
-pub use names::nearest;
+pub use names::{field_names, nearest};
+pub use secret::Secret;
 
 /// Where a queue is and how it is used: `scheme://target?option=value&..`.
 ///
@@ -161,8 +163,8 @@ impl QueueConfig {
     /// [`QueueOptions`] knows, with the nearest name and the list; and for a value of the wrong
     /// form.
     pub fn backend_options<T: DeserializeOwned>(&self) -> Result<T> {
-        let portable = names::fields_of::<QueueOptions>();
-        let known = names::fields_of::<T>();
+        let portable = field_names::<QueueOptions>();
+        let known = field_names::<T>();
         for name in self.options.keys() {
             if !portable.contains(&name.as_str()) && !known.contains(&name.as_str()) {
                 return Err(self.unknown_option(name, portable.iter().chain(known).copied()));
@@ -172,7 +174,7 @@ impl QueueConfig {
     }
 
     fn read<T: DeserializeOwned>(&self, take: impl Fn(&str, &[&str]) -> bool) -> Result<T> {
-        let known = names::fields_of::<T>();
+        let known = field_names::<T>();
         let taken = self.options.iter().filter(|(name, _)| take(name, known));
         let query = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(taken)

@@ -30,8 +30,8 @@
 //! [`Delivery`], [`Handler`], [`Admin`], [`Capabilities`], [`Error`]. What comes with a feature is
 //! in a module of its own: `worker` runs handlers with retries, dead letters and a graceful drain,
 //! `config` reads named queues from a file and the environment, `updater` writes to other systems over
-//! HTTP, `webhook` has the parts of a receiver, `lambda` and `push` run the same handler in AWS Lambda
-//! and behind Pub/Sub push, `ops` is a page for the operator.
+//! HTTP, `webhook` receives webhooks into queues, `lambda` and `push` run the same handler in AWS
+//! Lambda and behind Pub/Sub push, `ops` is a page for the operator.
 //!
 //! # Words
 //!

@@ -20,9 +20,9 @@ use crate::{
     history::History,
     pace::Pace,
     probe::Probe,
+    redact::redact,
     request::{Credentials, Request, RequestTemplate},
     retry_after,
-    secret::redact,
     tally::Tally,
 };
 

@@ -13,7 +13,7 @@ use towpath_core::{Attempt, Failure};
 use url::Url;
 
 use crate::{
-    Auth, Body, Destination,
+    Auth, Body, Destination, Secret,
     template::{Template, Values, unusable},
     url_template::{Rules, UrlTemplate},
 };
@@ -304,14 +304,14 @@ impl Credentials {
         match auth {
             Auth::None => {}
             Auth::Bearer(secret) => {
-                let token = secret.read().map_err(at)?;
+                let token = text(secret).map_err(at)?;
                 credentials.add(header::AUTHORIZATION, &format!("Bearer {token}"), token)?;
             }
             Auth::Basic { user, password } => {
                 if user.contains(':') {
                     return Err("auth: the user of basic authentication has no colon".into());
                 }
-                let password = password.read().map_err(at)?;
+                let password = text(password).map_err(at)?;
                 let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
                 credentials.secrets.push(password);
                 credentials.add(header::AUTHORIZATION, &format!("Basic {encoded}"), encoded)?;
@@ -319,7 +319,7 @@ impl Credentials {
             Auth::Header(headers) => {
                 for (name, secret) in headers {
                     let at = |error: String| format!("auth: {name:?}: {error}");
-                    let secret = secret.read().map_err(at)?;
+                    let secret = text(secret).map_err(at)?;
                     credentials.add(own_header(name).map_err(at)?, &secret.clone(), secret)?;
                 }
             }
@@ -346,6 +346,11 @@ impl Credentials {
     }
 }
 
+fn text(secret: &Secret) -> Result<String, String> {
+    let text = secret.read_text();
+    text.map_err(|error| error.message().to_owned())
+}
+
 /// Shows the names of the headers only.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -356,7 +361,6 @@ impl fmt::Debug for Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Secret;
     use serde_json::json;
     use towpath_core::{Envelope, Message};
 

@@ -5,6 +5,8 @@
 //!
 //! | you want to | look at |
 //! |---|---|
+//! | receive webhooks into queues | [`Receiver`], [`Config`] |
+//! | keep messages while a queue is down | [`Overflow`] |
 //! | read a body that is not too large, too slow or of another type | [`BodyRules`] |
 //! | check who sent a request | [`signature`]: Mailgun, Standard Webhooks, GitHub, Stripe, Shopify, Slack, any HMAC, Basic, Bearer |
 //! | accept a signature that does not cover the body only once | [`signature::replay::TokenStore`] |
@@ -15,17 +17,28 @@
 //! | sign a request, in a test | [`signature::Signer`] |
 
 mod body;
+mod config;
 pub mod dedup;
+mod overflow;
 mod problem;
 mod profile;
+mod rate_limit;
+mod receiver;
 mod refusal;
 mod schema;
-mod secret;
 pub mod signature;
 
 pub use body::{BodyError, BodyRules};
+pub use config::Config;
+pub use overflow::Overflow;
 pub use problem::{FieldError, Problem};
 pub use profile::{Answer, Profile};
+pub use receiver::{Receiver, ReceiverBuilder, Watch, describe_metrics};
 pub use refusal::Refusal;
 pub use schema::{Schema, SchemaError};
-pub use secret::Secret;
+pub use towpath_core::config::Secret;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

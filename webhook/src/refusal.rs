@@ -16,6 +16,8 @@ pub enum Refusal {
     Replayed,
     /// The body is not JSON or breaks the schema.
     Schema(SchemaError),
+    /// It is nothing that the queue carries, for instance an empty body.
+    NotCarried,
     /// Too many requests came; when to come again.
     RateLimited(Duration),
     /// It cannot be kept now; when to come again.
@@ -38,7 +40,7 @@ impl Refusal {
                 | SignatureError::Mismatch(_) => Answer::Signature,
             },
             Self::Replayed => Answer::Replayed,
-            Self::Schema(SchemaError::Invalid(_)) => Answer::Schema,
+            Self::Schema(SchemaError::Invalid(_)) | Self::NotCarried => Answer::Schema,
             Self::Schema(SchemaError::NotJson { .. } | SchemaError::TooDeep(_)) => Answer::NotJson,
             Self::RateLimited(_) => Answer::RateLimited,
             Self::Unavailable(_) => Answer::Unavailable,
@@ -71,6 +73,7 @@ impl fmt::Display for Refusal {
             Self::Replayed => f.write_str("the signature was used before, for another body"),
             Self::Schema(SchemaError::Invalid(_)) => f.write_str("the body breaks the schema"),
             Self::Schema(error) => write!(f, "the body cannot be read: {error}"),
+            Self::NotCarried => f.write_str("the queue does not carry it; is the body empty?"),
             Self::RateLimited(_) => f.write_str("too many requests; send it again later"),
             Self::Unavailable(_) => f.write_str("it cannot be accepted now; send it again later"),
         }

@@ -6,8 +6,8 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-/// The field names of `T`, as its `Deserialize` asks for them.
-pub(super) fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
+/// The field names of the struct `T`, as its `Deserialize` asks for them; none for other types.
+pub fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut fields: &'static [&'static str] = &[];
     // The probe always ends in an error; the names were noted before.
     let _ = T::deserialize(Probe(&mut fields));

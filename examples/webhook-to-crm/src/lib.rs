@@ -8,7 +8,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | [`receiver`] | the public HTTP side: verifies, checks, enqueues, answers at once |
+//! | `webhooks.toml` | the public HTTP side: what is accepted, and which queue it goes to |
 //! | [`pipeline`] | the first worker: from a Mailgun event to what the CRM is told |
 //! | [`updater`] | the second worker: writes to the CRM until it succeeds |
 //! | [`crm`] | the other side: a small fake CRM |
@@ -19,7 +19,6 @@
 pub mod crm;
 pub mod events;
 pub mod pipeline;
-pub mod receiver;
 pub mod replay;
 pub mod serve;
 pub mod updater;

@@ -12,8 +12,11 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use reqwest::Url;
 use tokio_util::sync::CancellationToken;
-use towpath::{QueueConfig, worker::shutdown_signal};
-use towpath_webhook::signature::Key;
+use towpath::{
+    QueueConfig,
+    webhook::{Secret, signature::Key},
+    worker::shutdown_signal,
+};
 use webhook_to_crm::{
     crm::Crm,
     events::{Expect, Line, TimestampForm, generate},
@@ -81,7 +84,7 @@ struct Serve {
     crm_ledger: Option<PathBuf>,
     /// Mailgun's webhook signing key
     #[arg(long, env = "MAILGUN_SIGNING_KEY", hide_env_values = true, default_value = "demo-signing-key", hide_default_value = true, value_parser = key, value_name = "KEY")]
-    signing_key: Key,
+    signing_key: Secret,
     /// The delay before the first retry; it grows up to a minute
     #[arg(long, default_value = "500ms", value_name = "DURATION", value_parser = humantime::parse_duration)]
     first_retry: Duration,
@@ -94,11 +97,11 @@ struct Serve {
     exit_when_drained: bool,
 }
 
-fn key(text: &str) -> Result<Key, String> {
+fn key(text: &str) -> Result<Secret, String> {
     if text.is_empty() {
         Err("the key is empty".to_owned())
     } else {
-        Ok(Key::new(text))
+        Ok(Secret::literal(text))
     }
 }
 
@@ -139,6 +142,7 @@ impl Serve {
                 SocketAddr::from(([127, 0, 0, 1], port))
             }
         };
+        let key = Key::read(&self.signing_key)?;
         let events = self.events.as_deref().map(replay::read).transpose()?;
         // Caught from here on, so that a Ctrl-C at any time drains.
         let signal = shutdown_signal()?;
@@ -149,13 +153,13 @@ impl Serve {
             crm: self.crm,
             crm_listen: fixed(8081),
             crm_ledger: self.crm_ledger,
-            signing_key: self.signing_key.clone(),
+            signing_key: self.signing_key,
             first_retry: self.first_retry,
         }
         .start()
         .await?;
         if !self.exit_when_drained {
-            introduce(&running, &self.signing_key)?;
+            introduce(&running, &key)?;
         }
 
         tokio::pin!(signal);
@@ -163,7 +167,7 @@ impl Serve {
         if let Some(lines) = events {
             let replay = replay::run(
                 &lines,
-                &self.signing_key,
+                &key,
                 &running.receiver,
                 &running.crm,
                 &running.dead_letters,

@@ -3,35 +3,22 @@
 use serde::{Deserialize, Serialize};
 use towpath::{Attempt, Failure, Message, Producer};
 
-/// What the CRM is to be told about a customer; the body of a message in the queue of updates.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Update {
+/// The attribute that names the updater's destination.
+pub const DESTINATION: &str = "destination";
+/// The updater's destination for activities.
+pub const ACTIVITIES: &str = "crm-activities";
+
+/// Something to be added to a customer's history; the body of a message in the queue of updates.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Activity {
     /// The e-mail address that names the customer.
     pub customer: String,
-    /// What happened, or what is new.
-    pub change: Change,
-}
-
-/// One change in the CRM.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    /// Something to be added to the customer's history.
-    Activity {
-        /// What it was, for instance `email_opened`.
-        kind: String,
-        /// When it happened, as RFC 3339.
-        at: String,
-        /// One line for people.
-        summary: String,
-    },
-    /// Contact data that the customer sent.
-    Contact {
-        /// The customer's name.
-        name: String,
-        /// What the customer wrote.
-        message: String,
-    },
+    /// What it was, for instance `email_opened`.
+    pub kind: String,
+    /// When it happened, as RFC 3339.
+    pub at: String,
+    /// One line for people.
+    pub summary: String,
 }
 
 #[derive(Deserialize)]
@@ -72,12 +59,13 @@ struct DeliveryStatus {
 pub async fn handle(attempt: Attempt, updates: &Producer) -> Result<(), Failure> {
     let webhook: Webhook = attempt.json()?;
     let update = Message::json(&activity(webhook.event)?)?
+        .with_attribute(DESTINATION, ACTIVITIES)
         .with_idempotency_key(attempt.envelope().message.idempotency_key());
     updates.send(update).await?;
     Ok(())
 }
 
-fn activity(event: Event) -> Result<Update, Failure> {
+fn activity(event: Event) -> Result<Activity, Failure> {
     let what = match (event.event.as_str(), event.severity.as_deref()) {
         ("failed", Some("permanent")) => "bounced".to_owned(),
         ("failed", _) => "delayed".to_owned(),
@@ -96,13 +84,11 @@ fn activity(event: Event) -> Result<Update, Failure> {
     let at = std::time::SystemTime::UNIX_EPOCH
         .checked_add(seconds)
         .ok_or_else(|| Failure::permanent("the event's time is out of range"))?;
-    Ok(Update {
+    Ok(Activity {
         customer: event.recipient,
-        change: Change::Activity {
-            kind: format!("email_{what}"),
-            at: humantime::format_rfc3339_millis(at).to_string(),
-            summary,
-        },
+        kind: format!("email_{what}"),
+        at: humantime::format_rfc3339_millis(at).to_string(),
+        summary,
     })
 }
 
@@ -118,11 +104,13 @@ mod tests {
             .filter(|line| line.expect == Expect::Accepted)
         {
             let event: Event = serde_json::from_value(line.event.clone()).unwrap();
-            let update = activity(event).unwrap();
-            assert_eq!(update.customer, line.event["recipient"]);
-            let Change::Activity { kind, at, summary } = update.change else {
-                panic!("an event is an activity");
-            };
+            let Activity {
+                customer,
+                kind,
+                at,
+                summary,
+            } = activity(event).unwrap();
+            assert_eq!(customer, line.event["recipient"]);
             assert!(
                 kind.starts_with("email_") && at.starts_with("2025-"),
                 "{kind} {at}"

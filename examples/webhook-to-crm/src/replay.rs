@@ -12,15 +12,17 @@ use anyhow::{Context, bail};
 use futures::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::{Client, StatusCode, Url};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use towpath::{Consumer, Delivery};
-use towpath_webhook::signature::{Key, mailgun};
+use towpath::{
+    Consumer, Delivery,
+    webhook::signature::{Key, mailgun},
+};
 use uuid::Uuid;
 
 use crate::{
     crm,
     events::{Expect, Line, TimestampForm},
-    receiver::Receipt,
 };
 
 /// How many requests are under way at once.
@@ -68,6 +70,13 @@ impl fmt::Display for Ledger {
             self.unexpected
         )
     }
+}
+
+/// The receiver's answer to what it accepted.
+#[derive(Deserialize)]
+struct Receipt {
+    /// The idempotency key of the message; the same when the event comes again.
+    id: Uuid,
 }
 
 /// Reads a file of events.

@@ -9,11 +9,12 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use towpath::{
     Attempt, Consumer, EnsureMode, Producer, Queue, QueueConfig, QueueSpec,
-    worker::{Backoff, Report, RetryPolicy, Worker},
+    updater::Pausing,
+    webhook::{Config, Receiver, Secret},
+    worker::{Backoff, Gate, Report, RetryPolicy, Worker},
 };
-use towpath_webhook::signature::{Key, mailgun::Mailgun};
 
-use crate::{crm::Crm, pipeline, receiver, updater::Updater};
+use crate::{crm::Crm, pipeline, updater::updater};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -31,7 +32,7 @@ pub struct Setup {
     /// The file that the fake CRM keeps its ledger in.
     pub crm_ledger: Option<PathBuf>,
     /// Mailgun's webhook signing key.
-    pub signing_key: Key,
+    pub signing_key: Secret,
     /// The delay before the first retry; it grows up to a minute.
     pub first_retry: Duration,
 }
@@ -50,9 +51,11 @@ pub struct Running {
     stop_receiving: CancellationToken,
     stop_working: CancellationToken,
     stop_crm: CancellationToken,
+    hooks: Receiver,
     receiver_task: JoinHandle<()>,
     crm_task: Option<JoinHandle<()>>,
     workers: Vec<(String, JoinHandle<Report>)>,
+    _pausing: Pausing,
     producers: Vec<Producer>,
 }
 
@@ -94,9 +97,14 @@ impl Setup {
         };
 
         let (events_in, updates_in) = (events.producer().await?, updates.producer().await?);
-        let mailgun = Mailgun::new(vec![self.signing_key]);
-        let router = receiver::router(mailgun, events_in.clone(), updates_in.clone())?;
-        let (receiver, receiver_task) = listen(self.listen, router, &stop_receiving).await?;
+        let config = Config::parse(include_str!("../webhooks.toml"))?;
+        let hooks = Receiver::builder()
+            .producer("events", events_in.clone())
+            .producer("updates", updates_in.clone())
+            .start(config.with_secrets("mailgun", [self.signing_key])?)
+            .await?;
+        let (receiver, receiver_task) =
+            listen(self.listen, hooks.router(), &stop_receiving).await?;
 
         let retry = RetryPolicy::new(Backoff::exponential(
             self.first_retry,
@@ -110,15 +118,15 @@ impl Setup {
         .concurrency(32)
         .retry(retry.clone())
         .build()?;
-        let updater = Updater::new(crm.clone())?;
-        let updater = Worker::builder(updates.consumer().await?, move |attempt: Attempt| {
-            let updater = updater.clone();
-            async move { updater.handle(attempt).await }
-        })
-        .concurrency(32)
-        .handler_timeout(Duration::from_secs(20))
-        .retry(retry)
-        .build()?;
+        let updater = updater(&crm, self.first_retry)?;
+        // While the CRM is down, updates stay in the queue and lose no attempt.
+        let gate = Gate::new();
+        let pausing = updater.pause(&gate);
+        let updater = Worker::builder(updates.consumer().await?, updater)
+            .concurrency(32)
+            .gate(gate)
+            .retry(retry)
+            .build()?;
         let mut workers = Vec::new();
         for (name, worker) in [("pipeline", pipeline), ("updater", updater)] {
             let stop = stop_working.clone();
@@ -140,9 +148,11 @@ impl Setup {
             stop_receiving,
             stop_working,
             stop_crm,
+            hooks,
             receiver_task,
             crm_task,
             workers,
+            _pausing: pausing,
             producers: vec![events_in, updates_in],
         })
     }
@@ -158,6 +168,7 @@ impl Running {
     pub async fn stop(self) -> anyhow::Result<Vec<(String, Report)>> {
         self.stop_receiving.cancel();
         self.receiver_task.await?;
+        self.hooks.close().await?;
         self.stop_working.cancel();
         let mut reports = Vec::new();
         for (name, worker) in self.workers {

@@ -7,13 +7,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 use subtle::ConstantTimeEq;
-use towpath_core::{Error, ErrorKind, Result};
+use towpath_core::{Error, ErrorKind, Result, config::Secret};
 
 use super::{Place, SignatureError, hmac::Hash};
 
 /// A key, or whatever else must be kept secret. `Debug` does not show it.
 ///
-/// [`Secret`](crate::Secret) reads one from the environment or a file.
+/// [`read`](Self::read) takes one from the environment or a file.
 #[derive(Clone)]
 pub struct Key(Vec<u8>);
 
@@ -21,6 +21,15 @@ impl Key {
     /// A key of these bytes. An empty key matches nothing.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
+    }
+
+    /// The key that `secret` holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Secret::read`].
+    pub fn read(secret: &Secret) -> Result<Self> {
+        secret.read().map(Self)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -43,12 +43,15 @@ const PARENT: Place = Place::Field("/signature/parent-signature");
 const MAX_TOKEN: usize = 256;
 
 impl Mailgun {
+    /// How old a signature may be, unless said otherwise: 9 hours.
+    pub(crate) const DEFAULT_TOLERANCE: Duration = Duration::from_secs(9 * 3_600);
+
     /// Accepts requests signed with one of `keys`.
     pub fn new(keys: impl IntoIterator<Item = Key>) -> Self {
         Self {
             keys: MacKeys::sha256(keys),
             tolerance: Tolerance {
-                past: Duration::from_secs(9 * 3_600),
+                past: Self::DEFAULT_TOLERANCE,
                 ..Tolerance::default()
             },
         }

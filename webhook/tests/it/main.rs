@@ -1,6 +1,14 @@
 //! Tests of the public interface.
 
+mod accepting;
 mod arbitrary;
 mod body_over_http;
+mod configuration;
+mod curl;
+mod logs;
+mod once;
+mod outage;
+mod reload;
 mod senders;
 mod signatures;
+mod support;

@@ -4,8 +4,13 @@ use std::{net::SocketAddr, time::Duration};
 
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
-use towpath::QueueConfig;
-use towpath_webhook::signature::{Key, mailgun::signed_body};
+use towpath::{
+    QueueConfig,
+    webhook::{
+        Secret,
+        signature::{Key, mailgun::signed_body},
+    },
+};
 use webhook_to_crm::serve::{Running, Setup};
 
 const KEY: &str = "test-key";
@@ -19,7 +24,7 @@ async fn start(queue: &str) -> Running {
         crm: None,
         crm_listen: any_port,
         crm_ledger: None,
-        signing_key: Key::new(KEY),
+        signing_key: Secret::literal(KEY),
         first_retry: Duration::from_millis(10),
     }
     .start()
@@ -82,12 +87,12 @@ async fn bad_requests_get_the_right_status_and_enqueue_nothing() {
     let hook = "hooks/mailgun";
     is_problem(
         post(&running, hook, "text/plain", signed(&event("a"), "t")).await,
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        StatusCode::NOT_ACCEPTABLE,
     )
     .await;
     is_problem(
         post(&running, hook, json_type, vec![b'x'; 300_000]).await,
-        StatusCode::PAYLOAD_TOO_LARGE,
+        StatusCode::NOT_ACCEPTABLE,
     )
     .await;
     is_problem(
@@ -137,7 +142,7 @@ async fn bad_requests_get_the_right_status_and_enqueue_nothing() {
     .await;
     is_problem(
         post(&running, "forms/contact", json_type, r#"{"name":""}"#).await,
-        StatusCode::BAD_REQUEST,
+        StatusCode::UNPROCESSABLE_ENTITY,
     )
     .await;
     assert_eq!(applied(&running).await, 0);
@@ -175,7 +180,7 @@ async fn copies_of_an_event_have_one_effect_and_one_id_and_a_used_token_no_secon
     );
     is_problem(
         post(&running, "hooks/mailgun", "application/json", replayed("c")).await,
-        StatusCode::UNAUTHORIZED,
+        StatusCode::NOT_ACCEPTABLE,
     )
     .await;
     let form = r#"{"name":"Ana","email":"ana@customer.example","message":"Hi"}"#;

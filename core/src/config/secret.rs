@@ -10,20 +10,21 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor},
 };
-use towpath_core::{Error, ErrorKind, Result};
 
-use crate::signature::Key;
+use crate::{Error, ErrorKind, Result};
 
 /// The largest file that is read as a secret, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
 /// A secret, or where to read it: a literal, an environment variable or a file.
 ///
-/// No `Debug` output and no error shows the value; `Display` and `Serialize` do not exist. A file (at most 64 KiB) is read without the line break at its end.
+/// No `Debug` output and no error shows the value; `Display` and `Serialize` do not exist. A file
+/// (at most 64 KiB) is read without the line break at its end, and read anew with every call of
+/// [`read`](Self::read).
 ///
 /// ```
 /// # #[derive(serde::Deserialize)] struct File { a: Secret, b: Secret, c: Secret }
-/// use towpath_webhook::Secret;
+/// use towpath_core::config::Secret;
 ///
 /// let file: File = toml::from_str(r#"
 ///     a = { env = "MAILGUN_SIGNING_KEY" }
@@ -35,11 +36,11 @@ const MAX_FILE: u64 = 64 * 1024;
 /// ```
 ///
 /// ```compile_fail
-/// towpath_webhook::Secret::literal("hunter2").to_string();
+/// towpath_core::config::Secret::literal("hunter2").to_string();
 /// ```
 ///
 /// ```compile_fail
-/// serde_json::to_string(&towpath_webhook::Secret::literal("hunter2"));
+/// serde_json::to_string(&towpath_core::config::Secret::literal("hunter2"));
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Source);
@@ -67,12 +68,21 @@ impl Secret {
         Self(Source::File(path.into()))
     }
 
+    /// The file that it is read from, where it is a file.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            Source::File(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// Reads the value.
     ///
     /// # Errors
     ///
-    /// `InvalidConfig`, which says where the value was looked for, when it is not there or empty.
-    pub fn read(&self) -> Result<Key> {
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig), which says where the value was looked for, when
+    /// it is not there or empty.
+    pub fn read(&self) -> Result<Vec<u8>> {
         let value = match &self.0 {
             Source::Literal(value) => value.clone().into_bytes(),
             Source::Env(name) => std::env::var(name)
@@ -95,7 +105,16 @@ impl Secret {
         if value.is_empty() {
             return Err(invalid(format!("{self:?} is empty")));
         }
-        Ok(Key::new(value))
+        Ok(value)
+    }
+
+    /// As [`read`](Self::read), for a value that is text.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and when it is not UTF-8.
+    pub fn read_text(&self) -> Result<String> {
+        String::from_utf8(self.read()?).map_err(|_| invalid(format!("{self:?} is not UTF-8")))
     }
 }
 
@@ -209,11 +228,11 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "hunter2\r\n").unwrap();
         let secret = Secret::file(file.path());
-        assert_eq!(secret.read().unwrap().bytes(), b"hunter2");
+        assert_eq!(secret.read_text().unwrap(), "hunter2");
         let shown = format!("{secret:?} {:?}", Secret::literal("hunter2"));
         assert!(!shown.contains("hunter2"), "{shown}");
-        let error = Secret::env("TOWPATH_WEBHOOK_NOT_SET").read().unwrap_err();
-        assert!(error.message().contains("TOWPATH_WEBHOOK_NOT_SET"));
+        let error = Secret::env("TOWPATH_TEST_NOT_SET").read().unwrap_err();
+        assert!(error.message().contains("TOWPATH_TEST_NOT_SET"));
     }
 
     #[test]
@@ -221,7 +240,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let secret = Secret::file(file.path());
         fs::write(file.path(), b"\xff \n\n").unwrap();
-        assert_eq!(secret.read().unwrap().bytes(), b"\xff \n");
+        assert_eq!(secret.read().unwrap(), b"\xff \n");
+        let error = secret.read_text().unwrap_err();
+        assert!(error.message().ends_with("is not UTF-8"), "{error}");
         fs::write(file.path(), "\n").unwrap();
         assert!(secret.read().unwrap_err().message().ends_with("is empty"));
         assert!(Secret::literal("").read().is_err());

@@ -1,0 +1,67 @@
+//! Two servers to compare: the receiver, and a bare handler that reads the same body and verifies
+//! the same signature but enqueues nothing.
+//!
+//! ```text
+//! cargo run --release -p towpath-webhook --example accept
+//! wrk -t2 -c64 -d10s --latency -s webhook/examples/accept.lua http://127.0.0.1:8090/hook   # bare
+//! wrk -t2 -c64 -d10s --latency -s webhook/examples/accept.lua http://127.0.0.1:8091/hook   # receiver
+//! ```
+//!
+//! The receiver's queue is `memory://`, and a consumer in the same process empties it, so the
+//! receiver does that work too.
+
+use std::{error::Error, sync::Arc, time::SystemTime};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use tokio::net::TcpListener;
+use towpath_core::Registry;
+use towpath_memory::MemoryBackend;
+use towpath_webhook::{
+    Config, Receiver,
+    signature::{Key, Verifier, github::Github},
+};
+
+const CONFIG: &str = r#"
+    [queues]
+    pushes = "memory://pushes"
+
+    [sources.github]
+    path = "/hook"
+    queue = "pushes"
+    verify = { scheme = "github", secrets = ["It's a Secret to Everybody"] }
+"#;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let github = Arc::new(Github::new([Key::new("It's a Secret to Everybody")]));
+    let bare = Router::new().route("/hook", post(bare)).with_state(github);
+    let registry = Registry::new().with(MemoryBackend::shared());
+    let receiver = Receiver::builder()
+        .registry(registry.clone())
+        .start(Config::parse(CONFIG)?)
+        .await?;
+    let consumer = registry.open("memory://pushes")?.consumer().await?;
+    tokio::spawn(async move {
+        while let Ok(delivery) = consumer.receive().await {
+            let _ = delivery.ack().await;
+        }
+    });
+    let bare = axum::serve(TcpListener::bind("127.0.0.1:8090").await?, bare);
+    let full = TcpListener::bind("127.0.0.1:8091").await?;
+    let full = axum::serve(full, receiver.router());
+    tokio::try_join!(async { bare.await }, async { full.await })?;
+    Ok(())
+}
+
+async fn bare(State(github): State<Arc<Github>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    match github.verify(&headers, &body, SystemTime::now()) {
+        Ok(_) => StatusCode::ACCEPTED,
+        Err(_) => StatusCode::UNAUTHORIZED,
+    }
+}

@@ -55,8 +55,7 @@ fn main() -> ExitCode {
                 let url = format!(
                     "pubsub://towpath-test/{{name}}?endpoint={endpoint}&health_interval=3s"
                 );
-                Suite::new(harness(&name, &url, spec, Timing::local()))
-                    .with_deviations(deviations)
+                Suite::new(harness(&name, &url, spec, Timing::local())).with_deviations(deviations)
             }));
         }
     }

@@ -182,8 +182,8 @@ impl Harness for Noted {
         self.harness.denied(name)
     }
 
-    async fn cuttable(&self, name: &str) -> Result<QueueConfig> {
-        self.harness.cuttable(name).await
+    async fn cuttable(&self, queue: &QueueConfig) -> Result<QueueConfig> {
+        self.harness.cuttable(queue).await
     }
 
     async fn cut(&self, queue: &QueueConfig) -> Result<()> {

@@ -15,7 +15,7 @@ use std::{
     future::Future,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use google_cloud_pubsub::{
@@ -23,7 +23,7 @@ use google_cloud_pubsub::{
     subscriber::{MessageStream, ShutdownBehavior, handler::Handler},
 };
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinHandle,
     time::{Instant, sleep_until, timeout, timeout_at},
 };
@@ -63,6 +63,8 @@ struct Shared {
     /// How long a lease lasts before the client library extends it.
     lease: Duration,
     subscriber: tokio::sync::Mutex<Option<Subscriber>>,
+    /// When the subscription was purged from here.
+    purges: watch::Receiver<Option<SystemTime>>,
     state: Mutex<State<Handler>>,
     /// Something came, or an error, or the end: for callers.
     arrival: Notify,
@@ -88,6 +90,7 @@ impl Pump {
         lease: Duration,
     ) -> Self {
         let state = State::new(receiving.clone(), is_ordered, Instant::now());
+        let purges = clients.purges(&subscription);
         let shared = Arc::new(Shared {
             clients,
             subscription,
@@ -95,6 +98,7 @@ impl Pump {
             receiving,
             lease,
             subscriber: tokio::sync::Mutex::default(),
+            purges,
             state: Mutex::new(state),
             arrival: Notify::new(),
             work: Notify::new(),
@@ -129,7 +133,11 @@ impl Pump {
                 if state.is_closed() {
                     return Err(Operation::Receive.closed());
                 }
-                let taken = state.take(max, now);
+                let purged = *shared.purges.borrow();
+                let (taken, unwanted) = state.take(max, purged, now);
+                for handler in unwanted {
+                    handler.ack();
+                }
                 if !taken.is_empty() {
                     drop(state);
                     return Ok(self.deliver(taken));
@@ -181,8 +189,8 @@ impl Pump {
             }
             state.close(Instant::now())
         };
-        give_back(unseen);
         shared.stop.cancel();
+        give_back(unseen);
         shared.arrival.notify_waiters();
         let planner = {
             let mut planner = self.planner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -381,12 +389,13 @@ async fn plan(shared: Arc<Shared>) {
     while !shared.stop.is_cancelled() {
         let plan = shared.lock().plan(Instant::now());
         let frees = !plan.release.is_empty();
+        // Before anything is given back, so that it does not come back by them.
+        for stop in plan.close {
+            stop.cancel();
+        }
         give_back(plan.release);
         if frees {
             shared.space.notify_waiters();
-        }
-        for stop in plan.close {
-            stop.cancel();
         }
         if plan.renew {
             *shared.subscriber.lock().await = None;

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{sync::watch, time::Instant};
@@ -278,23 +278,34 @@ impl<H: Handle> State<H> {
 
     // Callers
 
-    /// Hands out up to `most` messages.
-    pub(super) fn take(&mut self, most: usize, now: Instant) -> Vec<(u64, Envelope)> {
+    /// Hands out up to `most` messages. Returns besides what was sent before the subscription was
+    /// `purged`, to be acked.
+    pub(super) fn take(
+        &mut self,
+        most: usize,
+        purged: Option<SystemTime>,
+        now: Instant,
+    ) -> (Vec<(u64, Envelope)>, Vec<H>) {
         self.asked = most;
         self.last_ask = Some(now);
         let until = now + self.receiving.max_lease;
         let mut taken = Vec::new();
+        let mut unwanted = Vec::new();
         while taken.len() < most
             && let Some(number) = self.ready.pop_front()
         {
             if let Some(entry) = self.entries.get_mut(&number)
                 && let Some(envelope) = entry.envelope.take()
             {
+                if envelope.sent_at.is_some() && envelope.sent_at < purged {
+                    unwanted.extend(self.done(number, now));
+                    continue;
+                }
                 entry.phase = Phase::Delivered(until);
                 taken.push((number, envelope));
             }
         }
-        taken
+        (taken, unwanted)
     }
 
     /// What went wrong since the last caller was told.

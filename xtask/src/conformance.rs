@@ -36,6 +36,9 @@ enum Backend {
     Memory,
     /// Amazon SQS, on fauxqs and ElasticMQ
     Sqs,
+    /// Google Cloud Pub/Sub, on Google's emulator and pstest
+    #[value(name = "pubsub")]
+    PubSub,
     /// The example of a backend of one's own
     Directory,
 }
@@ -45,6 +48,7 @@ impl Backend {
         match self {
             Self::Memory => "memory",
             Self::Sqs => "sqs",
+            Self::PubSub => "pubsub",
             Self::Directory => "directory",
         }
     }
@@ -53,6 +57,7 @@ impl Backend {
         match self {
             Self::Memory => "towpath-conformance",
             Self::Sqs => "towpath-sqs",
+            Self::PubSub => "towpath-pubsub",
             Self::Directory => "directory-queue",
         }
     }
@@ -60,6 +65,7 @@ impl Backend {
     fn servers(self) -> &'static [Server] {
         match self {
             Self::Sqs => &[Server::Fauxqs, Server::ElasticMq],
+            Self::PubSub => &[Server::Google, Server::Pstest],
             Self::Memory | Self::Directory => &[],
         }
     }

@@ -101,7 +101,7 @@ impl Server {
         Ok(match self {
             Self::Fauxqs => Box::new(fauxqs::Fauxqs::install(tools)?),
             Self::ElasticMq => Box::new(elasticmq::ElasticMq::install(tools)?),
-            Self::Google => Box::new(google::Emulator::find()?),
+            Self::Google => Box::new(google::Emulator::install(tools)?),
             Self::Pstest => Box::new(pstest::Pstest::install(tools)?),
         })
     }

@@ -30,7 +30,7 @@ pub(super) struct Emulator {
 impl Emulator {
     /// Finds the emulator, which no package registry has, and mends it where it is broken.
     pub(super) fn install(tools: &Tools) -> Result<Self> {
-        let jar = jar()?;
+        let jar = find()?.with_context(missing)?;
         let java = debian::require(debian::JAVA)?;
         let mut version = jar.display().to_string();
         let mut classes = Vec::new();
@@ -74,7 +74,27 @@ fn is_unfit(jar: &Path) -> bool {
     name.and_then(version).is_some_and(|found| found == UNFIT)
 }
 
-fn jar() -> Result<PathBuf> {
+/// Whether there is no emulator on this machine.
+///
+/// # Errors
+///
+/// When one is named that is not there.
+pub(super) fn is_missing() -> Result<bool> {
+    Ok(find()?.is_none())
+}
+
+/// How to come by the emulator.
+pub(super) fn missing() -> String {
+    format!(
+        "Google's Pub/Sub emulator is not installed. Install it with one of\n\
+         \x20   gcloud components install pubsub-emulator\n\
+         \x20   sudo apt-get install google-cloud-cli-pubsub-emulator   \
+         (with Google's package source, https://cloud.google.com/sdk/docs/install)\n\
+         or name its jar: export {VARIABLE}=/path/to/cloud-pubsub-emulator-VERSION-all.jar"
+    )
+}
+
+fn find() -> Result<Option<PathBuf>> {
     if let Some(jar) = std::env::var_os(VARIABLE) {
         let jar = PathBuf::from(jar);
         if !jar.is_file() {
@@ -83,6 +103,7 @@ fn jar() -> Result<PathBuf> {
         // The emulator runs in a folder of its own.
         return jar
             .canonicalize()
+            .map(Some)
             .with_context(|| format!("finding {}", jar.display()));
     }
     let mut folders = vec![
@@ -94,7 +115,7 @@ fn jar() -> Result<PathBuf> {
     ];
     folders.extend(std::env::home_dir().map(|home| home.join("google-cloud-sdk")));
     if let Some(jar) = newest_jar(&folders) {
-        return Ok(jar);
+        return Ok(Some(jar));
     }
     // Asking takes a second, so it comes last.
     let asked = tools::find("gcloud").and_then(|gcloud| {
@@ -102,15 +123,7 @@ fn jar() -> Result<PathBuf> {
     });
     folders.clear();
     folders.extend(asked.map(PathBuf::from));
-    newest_jar(&folders).with_context(|| {
-        format!(
-            "Google's Pub/Sub emulator is not installed. Install it with one of\n\
-             \x20   gcloud components install pubsub-emulator\n\
-             \x20   sudo apt-get install google-cloud-cli-pubsub-emulator   \
-             (with Google's package source, https://cloud.google.com/sdk/docs/install)\n\
-             or name its jar: export {VARIABLE}=/path/to/cloud-pubsub-emulator-VERSION-all.jar"
-        )
-    })
+    Ok(newest_jar(&folders))
 }
 
 /// The emulator of the first of these folders that has one; its newest where there are several.

@@ -1,7 +1,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use serde::Serialize;
-use towpath::Delivery;
+use towpath::{Delivery, Envelope};
 
 use crate::{Global, output, signal};
 
@@ -44,8 +44,7 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    pub(crate) fn new(delivery: &Delivery) -> Self {
-        let envelope = delivery.envelope();
+    pub(crate) fn new(envelope: &Envelope) -> Self {
         let message = &envelope.message;
         let text = std::str::from_utf8(message.body()).ok();
         Self {
@@ -149,7 +148,7 @@ fn print(delivery: &Delivery, global: &Global, raw: bool) -> anyhow::Result<()> 
         out.write_all(b"\n")?;
         return Ok(());
     }
-    let shown = Shown::new(delivery);
+    let shown = Shown::new(delivery.envelope());
     match global.output {
         output::Form::Json => output::json(&shown),
         output::Form::Human => shown.print(),

@@ -1,7 +1,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use serde::Serialize;
-use towpath::{Delivery, Envelope};
+use towpath::{Delivery, Envelope, FailureClass};
 
 use crate::{Global, output, signal};
 
@@ -19,6 +19,15 @@ pub(crate) struct Args {
     /// as an attempt)
     #[arg(long)]
     ack: bool,
+    /// Move the messages to the queue's dead-letter queue, with this reason, as a worker would
+    /// that cannot handle them; needs --count
+    #[arg(
+        long,
+        value_name = "REASON",
+        conflicts_with = "ack",
+        requires = "count"
+    )]
+    dead_letter: Option<String>,
     /// Print bodies only, as they are
     #[arg(long, conflicts_with = "output")]
     raw: bool,
@@ -129,6 +138,9 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
             print(&delivery, global, args.raw)?;
             if args.ack {
                 delivery.ack().await?;
+            } else if let Some(reason) = &args.dead_letter {
+                let class = FailureClass::Permanent;
+                delivery.dead_letter(class, reason).await?;
             } else {
                 held.push(delivery);
             }

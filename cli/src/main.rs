@@ -92,6 +92,7 @@ async fn main() -> ExitCode {
     let result = run(cli).await;
     match result {
         Ok(code) => code,
+        Err(error) if error.is::<output::ClosedPipe>() => ExitCode::SUCCESS,
         Err(error) => {
             output::print_error(&error);
             ExitCode::from(2)

@@ -103,14 +103,40 @@ pub(crate) fn log() -> impl Write {
     Log
 }
 
-/// Writes one line to standard output. A closed pipe ends the program quietly.
+/// Nobody reads standard output any more, as behind `| head`. No error for the user, but a reason to
+/// end: what is held goes back first.
+#[derive(Debug)]
+pub(crate) struct ClosedPipe;
+
+impl std::fmt::Display for ClosedPipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nobody reads the output any more")
+    }
+}
+
+impl std::error::Error for ClosedPipe {}
+
+/// Writes one line to standard output.
+///
+/// # Errors
+///
+/// [`ClosedPipe`], and what writing reports.
 pub(crate) fn line(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// Writes bytes to standard output, as they are.
+///
+/// # Errors
+///
+/// As [`line`].
+pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let written = BARS.suspend(|| {
         let mut out = std::io::stdout().lock();
-        writeln!(out, "{text}").and_then(|()| out.flush())
+        out.write_all(bytes).and_then(|()| out.flush())
     });
     match written {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(ClosedPipe.into()),
         result => Ok(result?),
     }
 }

@@ -75,15 +75,15 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
         &global.queue(name.map_or("", String::as_str))?,
         calls.clone(),
     )?;
-    let (producer, consumer) = (queue.producer().await?, queue.consumer().await?);
-    let stopped = signal::stopped();
-    tokio::pin!(stopped);
-    let measured = tokio::select! {
-        measured = measure(&args, producer, &consumer) => Some(measured?),
-        () = &mut stopped => None,
-    };
+    let producer = queue.producer().await?;
     // Closed before the figures are read: the last acks belong to the run.
-    consumer.close().await?;
+    let measured = queue::consuming(queue.consumer().await?, async |consumer| {
+        tokio::select! {
+            measured = measure(&args, producer, consumer) => measured.map(Some),
+            () = signal::stopped() => Ok(None),
+        }
+    })
+    .await?;
     let Some(measured) = measured else {
         output::tell("stopped; messages of this run may be left in the queue");
         return Ok(ExitCode::from(signal::INTERRUPTED));
@@ -123,6 +123,12 @@ fn counted(queue: &Queue, calls: Arc<Calls>) -> anyhow::Result<Queue> {
     Ok(Registry::new().with(counted).open_config(config)?)
 }
 
+/// How long one receive waits.
+const WAIT: Duration = Duration::from_secs(20);
+/// After so many receives without a message no more are expected. An answer that got lost on the way
+/// brings its messages back when their lease ends.
+const PATIENCE: u32 = 3;
+
 /// What a run took.
 struct Measured {
     latencies: Vec<Duration>,
@@ -151,15 +157,19 @@ async fn measure(args: &Args, producer: Producer, consumer: &Consumer) -> anyhow
     }
     let mut acking = JoinSet::new();
     let (mut latencies, mut foreign) = (Vec::with_capacity(args.messages), Vec::new());
+    let mut empty = 0;
     while latencies.len() < args.messages {
-        let batch = consumer
-            .receive_batch(args.batch, Duration::from_secs(20))
-            .await?;
+        let batch = consumer.receive_batch(args.batch, WAIT).await?;
+        empty = if batch.is_empty() && sending.is_empty() {
+            empty + 1
+        } else {
+            0
+        };
         while let Some(sent) = sending.try_join_next() {
             sent??;
         }
         anyhow::ensure!(
-            !(batch.is_empty() && sending.is_empty()),
+            empty < PATIENCE,
             "{} of {} messages came back and no more come; is another consumer reading {}?",
             latencies.len(),
             args.messages,

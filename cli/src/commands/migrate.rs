@@ -1,9 +1,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::ensure;
-use towpath::{Delivery, ErrorKind, Message, Queue};
+use indicatif::ProgressBar;
+use towpath::{Consumer, Delivery, ErrorKind, Message, Producer, Queue};
 
-use crate::{Global, output, signal};
+use crate::{Global, output, queue, signal};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -38,11 +39,37 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
         !from.config().is_same_queue(to.config()),
         "--from and --to are the same queue"
     );
-    let consumer = from.consumer().await?;
     let producer = to.producer().await?;
+    let bar = output::progress(total(&from, args.limit).await, "moving");
+    let report = queue::consuming(from.consumer().await?, async |consumer| {
+        copy_all(&args, consumer, &producer, &bar).await
+    })
+    .await;
+    bar.finish_and_clear();
+    producer.close().await?;
+    let report = report?;
+    match global.output {
+        output::Form::Json => output::json(&report)?,
+        output::Form::Human => output::line(format_args!(
+            "moved {}, possibly twice {}, refused and left in place {}",
+            report.moved, report.possibly_twice, report.refused
+        ))?,
+    }
+    Ok(if report.refused == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn copy_all(
+    args: &Args,
+    consumer: &Consumer,
+    producer: &Producer,
+    bar: &ProgressBar,
+) -> anyhow::Result<Report> {
     let ordered = producer.capabilities().ordering;
     let deduplicates = producer.capabilities().dedup_window.is_some();
-    let bar = output::progress(total(&from, args.limit).await, "moving");
     let stopped = signal::stopped();
     tokio::pin!(stopped);
     let mut report = Report::default();
@@ -90,22 +117,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
         }
         bar.set_position(report.moved);
     }
-    bar.finish_and_clear();
-    drop(refused);
-    consumer.close().await?;
-    producer.close().await?;
-    match global.output {
-        output::Form::Json => output::json(&report)?,
-        output::Form::Human => output::line(format_args!(
-            "moved {}, possibly twice {}, refused and left in place {}",
-            report.moved, report.possibly_twice, report.refused
-        ))?,
-    }
-    Ok(if report.refused == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(report)
 }
 
 /// How many messages there are to move, where the queue can tell.

@@ -1,9 +1,9 @@
 use std::{process::ExitCode, time::Duration};
 
 use serde::Serialize;
-use towpath::{Delivery, Envelope, FailureClass};
+use towpath::{Consumer, Delivery, Envelope, FailureClass};
 
-use crate::{Global, output, signal};
+use crate::{Global, output, queue, signal};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -117,6 +117,14 @@ impl Shown {
 
 pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let consumer = global.queue(&args.queue)?.consumer().await?;
+    let seen = queue::consuming(consumer, async |consumer| {
+        receive(global, &args, consumer).await
+    });
+    output::note(format_args!("{} messages", seen.await?));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn receive(global: &Global, args: &Args, consumer: &Consumer) -> anyhow::Result<usize> {
     let stopped = signal::stopped();
     tokio::pin!(stopped);
     let mut seen = 0;
@@ -134,8 +142,8 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
             break;
         }
         for delivery in batch {
-            seen += 1;
             print(&delivery, global, args.raw)?;
+            seen += 1;
             if args.ack {
                 delivery.ack().await?;
             } else if let Some(reason) = &args.dead_letter {
@@ -146,19 +154,12 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
             }
         }
     }
-    drop(held);
-    consumer.close().await?;
-    output::note(format_args!("{seen} messages"));
-    Ok(ExitCode::SUCCESS)
+    Ok(seen)
 }
 
 fn print(delivery: &Delivery, global: &Global, raw: bool) -> anyhow::Result<()> {
-    use std::io::Write;
     if raw {
-        let mut out = std::io::stdout().lock();
-        out.write_all(delivery.body())?;
-        out.write_all(b"\n")?;
-        return Ok(());
+        return output::bytes(&[delivery.body(), &b"\n"[..]].concat());
     }
     let shown = Shown::new(delivery.envelope());
     match global.output {

@@ -92,7 +92,7 @@ fn one_case_runs_on_a_server(server: &Server) -> Outcome {
         "local",
         "--yes",
         "--filter",
-        "ack::",
+        "an_acked_message",
     ]);
     let last = text.lines().last().unwrap_or_default();
     assert!(

@@ -56,7 +56,7 @@ fn mistakes_are_told_with_what_would_be_right() -> Outcome {
             vec!["dlq", "redrive", "memory://a", "--yes"],
             "name the target with --to",
         ),
-        (vec!["bench"], "--url"),
+        (vec!["bench"], "<QUEUE>"),
     ] {
         let run = tool.run(&arguments);
         assert_eq!(run.code, 2, "{arguments:?}");
@@ -125,9 +125,9 @@ fn every_command_explains_itself_with_an_example_of_a_queue() -> Outcome {
 }
 
 fn colours_come_only_where_they_are_wanted() -> Outcome {
-    let check = ["check", "memory://c"];
+    let depth = ["depth", "memory://c"];
     let colored = |tool: &Tool, more: &[&str]| {
-        let run = tool.run(&[&check[..], more].concat());
+        let run = tool.run(&[&depth[..], more].concat());
         assert_eq!(run.code, 0, "{}", run.err);
         run.out.contains('\u{1b}')
     };

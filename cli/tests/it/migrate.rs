@@ -32,12 +32,20 @@ fn a_queue_moves_to_the_other_cloud_and_back_and_nothing_is_lost(
     for (from, to) in [(&here, &there), (&there, &here)] {
         let part = tool.json(&["migrate", "--from", from, "--to", to, "--limit", "50"]);
         assert_eq!(part[0]["moved"], 50);
-        let rest = tool.json(&["migrate", "--from", from, "--to", to, "--idle", "5s"]);
-        assert_eq!(rest[0]["moved"], count - 50, "{rest:?}");
-        assert_eq!(
-            (&rest[0]["refused"], &rest[0]["possibly_twice"]),
-            (&0.into(), &0.into())
-        );
+        let mut moved = 50;
+        // An answer that got lost on the way brings its messages back when their lease ends.
+        for _ in 0..5 {
+            let rest = tool.json(&["migrate", "--from", from, "--to", to, "--idle", "5s"]);
+            assert_eq!(
+                (&rest[0]["refused"], &rest[0]["possibly_twice"]),
+                (&0.into(), &0.into())
+            );
+            moved += rest[0]["moved"].as_u64().unwrap_or(0);
+            if moved >= count as u64 {
+                break;
+            }
+        }
+        assert_eq!(moved, count as u64);
     }
 
     let back = tool.json(&["receive", &here, "--ack", "--idle", "3s"]);

@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
+use towpath::{Consumer, Delivery};
+
 use super::{
     look,
-    selection::{self, Place, Selection},
+    selection::{Place, Selection},
 };
-use crate::{Global, confirm, output};
+use crate::{Global, confirm, output, queue};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -23,30 +25,32 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
-    let queue = args.place.dead_letters(global)?;
-    let consumer = queue.consumer().await?;
-    let found = args
-        .place
-        .collect(&consumer, &args.selection, args.limit)
-        .await?;
-    look::print(global, &found)?;
-    if found.is_empty() {
-        output::note("there is nothing to remove");
-        consumer.close().await?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let question = format!(
-        "{} dead letters of {} are to be removed for good.",
-        found.len(),
-        selection::shown(&queue)
-    );
-    if let Err(error) = confirm::ask(&question, "nothing was removed", args.yes).await {
-        drop(found);
-        consumer.close().await?;
-        return Err(error);
-    }
+    let dead = args.place.dead_letters(global)?;
+    queue::consuming(dead.consumer().await?, async |consumer| {
+        let found = args
+            .place
+            .collect(consumer, &args.selection, args.limit)
+            .await?;
+        look::print(global, &found)?;
+        if found.is_empty() {
+            output::note("there is nothing to remove");
+            return Ok(());
+        }
+        let question = format!(
+            "{} dead letters of {} are to be removed for good.",
+            found.len(),
+            queue::shown(&dead)
+        );
+        confirm::ask(&question, "nothing was removed", args.yes).await?;
+        remove(consumer, found).await
+    })
+    .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn remove(consumer: &Consumer, letters: Vec<Delivery>) -> anyhow::Result<()> {
     let (mut removed, mut failed) = (0, 0);
-    for result in consumer.ack_batch(found).await {
+    for result in consumer.ack_batch(letters).await {
         match result {
             Ok(_) => removed += 1,
             Err(error) => {
@@ -55,11 +59,10 @@ pub(super) async fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode
             }
         }
     }
-    consumer.close().await?;
     output::note(format_args!("{removed} dead letters removed"));
     anyhow::ensure!(
         failed == 0,
         "{failed} dead letters could not be removed; they stay in the queue"
     );
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

@@ -13,7 +13,7 @@ use super::{
     difference,
     selection::{self, Place},
 };
-use crate::{Global, commands::send::pair, confirm, output};
+use crate::{Global, commands::send::pair, confirm, output, queue};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -57,18 +57,19 @@ struct Report {
 /// Whatever goes wrong before the copy is accepted, the dead letter stays as it was.
 pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let (from, sources) = args.place.open(global)?;
-    let consumer = from.consumer().await?;
-    let letter = args.place.one(&consumer, &args.id).await?;
     let mut draft = None;
-    let result = edit(
-        global,
-        &args,
-        (&sources, consumer.queue()),
-        letter,
-        &mut draft,
-    )
+    let result = queue::consuming(from.consumer().await?, async |consumer| {
+        let letter = args.place.one(consumer, &args.id).await?;
+        edit(
+            global,
+            &args,
+            (&sources, consumer.queue()),
+            letter,
+            &mut draft,
+        )
+        .await
+    })
     .await;
-    consumer.close().await?;
     match (result, draft) {
         (Err(error), Some(draft)) => {
             let (_, path) = draft.keep()?;
@@ -101,7 +102,7 @@ async fn edit(
     let mut report = Report {
         edited: false,
         idempotency_key: new.idempotency_key().to_string(),
-        to: selection::shown(&target),
+        to: queue::shown(&target),
         id: None,
     };
     if changes.is_empty() {

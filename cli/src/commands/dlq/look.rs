@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use towpath::Delivery;
 
 use super::selection::{self, Place, Selection};
-use crate::{Global, commands::receive::Shown, output};
+use crate::{Global, commands::receive::Shown, output, queue};
 
 #[derive(clap::Args)]
 pub(super) struct ListArgs {
@@ -27,33 +27,34 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) async fn list(global: &Global, args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let queue = args.place.dead_letters(global)?;
-    let consumer = queue.consumer().await?;
-    let found = args
-        .place
-        .collect(&consumer, &args.selection, args.limit)
-        .await?;
-    print(global, &found)?;
+    let dead = args.place.dead_letters(global)?;
+    let count = queue::consuming(dead.consumer().await?, async |consumer| {
+        let found = args
+            .place
+            .collect(consumer, &args.selection, args.limit)
+            .await?;
+        print(global, &found)?;
+        Ok(found.len())
+    });
     output::note(format_args!(
         "{} dead letters in {}",
-        found.len(),
-        selection::shown(&queue)
+        count.await?,
+        queue::shown(&dead)
     ));
-    drop(found);
-    consumer.close().await?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn show(global: &Global, args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let consumer = args.place.dead_letters(global)?.consumer().await?;
-    let delivery = args.place.one(&consumer, &args.id).await?;
-    let shown = Shown::new(delivery.envelope());
-    output::line(match global.output {
-        output::Form::Json => serde_json::to_string(&shown)?,
-        output::Form::Human => serde_json::to_string_pretty(&shown)?,
-    })?;
-    drop(delivery);
-    consumer.close().await?;
+    queue::consuming(consumer, async |consumer| {
+        let delivery = args.place.one(consumer, &args.id).await?;
+        let shown = Shown::new(delivery.envelope());
+        output::line(match global.output {
+            output::Form::Json => serde_json::to_string(&shown)?,
+            output::Form::Human => serde_json::to_string_pretty(&shown)?,
+        })
+    })
+    .await?;
     Ok(ExitCode::SUCCESS)
 }
 

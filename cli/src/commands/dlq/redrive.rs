@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::sync::Notify;
 use towpath::{
-    Producer, Queue,
+    Consumer, Producer, Queue,
     worker::{
         Redrive, RedriveFilter,
         redrive::{Fate, RedriveEnd, RedriveReport, Redriven},
@@ -24,7 +24,7 @@ use towpath::{
 };
 
 use super::selection::{self, Place, Selection};
-use crate::{Global, confirm, output, signal};
+use crate::{Global, confirm, output, queue, signal};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -63,7 +63,7 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
         to.is_some() || !sources.is_empty(),
         "{} has no dead_letter and is not the dead_letter of a configured queue, so it is not known \
          where its messages belong; name the target with --to",
-        selection::shown(&from)
+        queue::shown(&from)
     );
     let audit = args.audit.as_ref().map(open).transpose()?;
     let total = total(&from, args.limit).await;
@@ -72,45 +72,46 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
         confirm::ask(&question, "nothing was redriven", args.yes).await?;
     }
 
-    let consumer = from.consumer().await?;
     let bar = output::progress(total, if args.dry_run { "looking" } else { "redriving" });
     let watch = Arc::new(Watch::new(&from, audit, bar, args.dry_run));
+    let report = queue::consuming(from.consumer().await?, async |consumer| {
+        let redrive = redrive(&args, consumer, &watch);
+        let (redrive, targets) = match &to {
+            Some(to) => {
+                let target = to.producer().await?;
+                (redrive.to(target.clone()), vec![target])
+            }
+            None => with_routes(redrive, &sources).await?,
+        };
+        let report = redrive.run_until(watch.stopped()).await?;
+        for target in targets {
+            target.close().await?;
+        }
+        Ok(report)
+    })
+    .await;
+    watch.bar.finish_and_clear();
+    conclude(global, &report?, &watch)
+}
+
+/// The redrive as the options say, without a target yet.
+fn redrive(args: &Args, consumer: &Consumer, watch: &Arc<Watch>) -> Redrive {
     let selection = args.selection.clone();
     let mut filter = RedriveFilter::new().condition(move |letter| selection.matches(letter));
     if let Some(redrives) = args.max_redrives {
         filter = filter.max_redrives(redrives);
     }
-    let mut redrive = Redrive::new(consumer.clone())
+    let watch = watch.clone();
+    let redrive = Redrive::new(consumer.clone())
         .filter(filter)
         .dry_run(args.dry_run)
         .limit(args.limit.unwrap_or(u64::MAX))
         .quiet(args.place.idle)
-        .audit({
-            let watch = watch.clone();
-            move |letter| watch.saw(letter)
-        });
-    if let Some(rate) = args.rate {
-        redrive = redrive.rate(rate, Duration::from_secs(1));
+        .audit(move |letter| watch.saw(letter));
+    match args.rate {
+        Some(rate) => redrive.rate(rate, Duration::from_secs(1)),
+        None => redrive,
     }
-    let targets = match &to {
-        Some(to) => {
-            let target = to.producer().await?;
-            redrive = redrive.to(target.clone());
-            vec![target]
-        }
-        None => {
-            let (routed, targets) = with_routes(redrive, &sources).await?;
-            redrive = routed;
-            targets
-        }
-    };
-    let report = redrive.run_until(watch.stopped()).await;
-    watch.bar.finish_and_clear();
-    consumer.close().await?;
-    for target in targets {
-        target.close().await?;
-    }
-    conclude(global, &report?, &watch)
 }
 
 /// A route for each name under which a failure record may know a source.
@@ -153,15 +154,15 @@ async fn total(from: &Queue, limit: Option<u64>) -> Option<u64> {
 fn question(from: &Queue, sources: &[Queue], to: Option<&Queue>, total: Option<u64>) -> String {
     let count = total.map_or(String::new(), |total| format!("up to about {total} "));
     let targets = match to {
-        Some(to) => selection::shown(to),
+        Some(to) => queue::shown(to),
         None => {
-            let shown: Vec<String> = sources.iter().map(selection::shown).collect();
+            let shown: Vec<String> = sources.iter().map(queue::shown).collect();
             shown.join(" or ")
         }
     };
     format!(
         "{count}dead letters of {} are to be sent to {targets}.",
-        selection::shown(from)
+        queue::shown(from)
     )
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::ensure;
 use towpath::{Consumer, Delivery, Envelope, Queue};
 
-use crate::{Global, commands::send::pair, output, queue, signal};
+use crate::{Global, commands::send::pair, output, signal};
 
 /// The queue whose dead letters are meant.
 #[derive(Clone, Debug, clap::Args)]
@@ -168,11 +168,6 @@ pub(super) fn names_of(queue: &Queue) -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-/// Says which queue is meant, for messages to the user.
-pub(super) fn shown(queue: &Queue) -> String {
-    queue::shown(queue)
 }
 
 #[cfg(test)]

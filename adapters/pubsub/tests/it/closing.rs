@@ -19,16 +19,13 @@ pub(crate) const TESTS: &[ServerTest] = tests![
 ];
 
 /// A lease that does not run out in the time of a test, so that what comes again was given back.
-pub(crate) fn long_lease(server: &Server) -> QueueSpec {
-    // Google's emulator keeps what is nacked when its stream has ended for the rest of its lease.
-    let seconds = if server.name == "gcloud" { 10 } else { 600 };
-    QueueSpec::new().with_lease(Duration::from_secs(seconds))
+pub(crate) fn long_lease() -> QueueSpec {
+    QueueSpec::new().with_lease(Duration::from_secs(600))
 }
 
 async fn closing_gives_back_what_was_fetched_ahead(server: Server) -> Outcome {
-    let spec = long_lease(&server);
     server
-        .with_queue(spec, async |queue| {
+        .with_queue(long_lease(), async |queue| {
             queue.send(0..50).await?;
             let closing = queue.consumer().await?;
             // It may fetch as many as are asked for, and more ahead.
@@ -86,9 +83,8 @@ async fn a_message_with_its_handler_stays_there_when_the_consumer_closes(
 }
 
 async fn a_cancelled_receive_loses_nothing(server: Server) -> Outcome {
-    let spec = long_lease(&server);
     server
-        .with_queue(spec, async |queue| {
+        .with_queue(long_lease(), async |queue| {
             let consumer = queue.consumer().await?;
             let sending = queue.clone();
             let sender = tokio::spawn(async move {

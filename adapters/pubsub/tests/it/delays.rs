@@ -6,7 +6,9 @@ use tokio::time::Instant;
 use towpath_core::{ErrorKind, Message, QueueSpec};
 
 use crate::{
-    Outcome, ServerTest, crash,
+    Outcome, ServerTest,
+    closing::long_lease,
+    crash,
     server::{Server, ack, bodies, body, is_empty, nack, receive, receive_one},
     tests,
 };
@@ -103,9 +105,8 @@ async fn what_cannot_be_held_is_told(server: Server) -> Outcome {
 }
 
 async fn a_held_message_comes_again_when_its_consumer_is_dropped(server: Server) -> Outcome {
-    let spec = crate::closing::long_lease(&server);
     server
-        .with_queue(spec, async |queue| {
+        .with_queue(long_lease(), async |queue| {
             queue.send(0..1).await?;
             let consumer = queue.consumer().await?;
             let received = receive_one(&*consumer).await?;

@@ -23,8 +23,10 @@ use towpath_sqs::Sqs;
 
 use journal::{Event, Journal, Reader, What};
 
-/// The one of the two servers that refuses what is settled too late.
-const SERVER: &str = "TOWPATH_ELASTICMQ_ENDPOINT";
+/// Refuses what is settled too late.
+const ELASTICMQ: &str = "TOWPATH_ELASTICMQ_ENDPOINT";
+/// Says of anything that it is settled, as the cloud does of standard queues.
+const FAUXQS: &str = "TOWPATH_FAUXQS_ENDPOINT";
 
 /// A queue of its own with a dead-letter queue, and a journal.
 struct Scene {
@@ -38,10 +40,10 @@ struct Scene {
 }
 
 impl Scene {
-    /// `options` are those of the queue, as in a URL.
-    async fn new(options: &str) -> Self {
-        let endpoint = std::env::var(SERVER).unwrap_or_else(|_| {
-            panic!("{SERVER} is not set: these tests need a local SQS server, which `cargo xtask test` starts")
+    /// A queue of the server whose address is in the variable `server`; `options` are as in a URL.
+    async fn new(server: &str, options: &str) -> Self {
+        let endpoint = std::env::var(server).unwrap_or_else(|_| {
+            panic!("{server} is not set: these tests need a local SQS server, which `cargo xtask test` starts")
         });
         let name = format!("worker-{:016x}", fastrand::u64(..));
         let url = format!(

@@ -7,7 +7,7 @@ use towpath_core::Message;
 use uuid::Uuid;
 
 use super::{
-    Event, Scene, child,
+    ELASTICMQ, Event, Scene, child,
     journal::{What, now},
     judge::judge,
     say,
@@ -20,7 +20,7 @@ async fn a_terminated_worker_finishes_releases_the_rest_and_ends_well() {
         return child::run().await;
     }
     // Longer than the test, so that what comes again was released.
-    let mut scene = Scene::new("lease=300s").await;
+    let mut scene = Scene::new(ELASTICMQ, "lease=300s").await;
     let mut sent = scene.send(40, |_| Duration::from_secs(600)).await;
     let quick = scene.send(40, |_| Duration::from_millis(800)).await;
     let is_quick: BTreeSet<Uuid> = quick.iter().map(Message::idempotency_key).collect();

@@ -400,7 +400,8 @@ impl Shared {
                 () = self.closing.cancelled() => return Err(closed("receive")),
             };
             let is_empty = received.is_empty();
-            let deliveries = self.admit(received);
+            // In process, an answer does not wait for us.
+            let deliveries = self.admit(received, None);
             // When all were beyond the limit on attempts, there is still nothing for the caller.
             if !deliveries.is_empty() || (is_empty && left <= self.capabilities().limits.wait) {
                 return Ok(deliveries);
@@ -415,10 +416,10 @@ impl Shared {
         self.driver.receive(max, wait.min(limits.wait)).await
     }
 
-    /// Turns what was received into deliveries with leases. What is beyond the limit on attempts
-    /// goes to the dead-letter queue instead.
-    fn admit(self: &Arc<Self>, received: Vec<Received>) -> Vec<Delivery> {
-        let deliveries = lease::register(self, received);
+    /// Turns what was received into deliveries with leases, which began at `latest` at the latest.
+    /// What is beyond the limit on attempts goes to the dead-letter queue instead.
+    fn admit(self: &Arc<Self>, received: Vec<Received>, latest: Option<Instant>) -> Vec<Delivery> {
+        let deliveries = lease::register(self, received, latest);
         let Some(most) = self.options.max_attempts else {
             return deliveries;
         };

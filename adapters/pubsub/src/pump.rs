@@ -25,7 +25,7 @@ use google_cloud_pubsub::{
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use towpath_core::{
@@ -37,6 +37,8 @@ use crate::{connect::Clients, error::Operation, options::Receiving};
 use receipt::Ticket;
 use state::{Handle, State};
 
+/// How long the service has to learn of the end of streams before it is given back what they brought.
+const RETURN: Duration = Duration::from_millis(50);
 /// How long closing waits for what was settled to be sent, when deliveries are still with callers.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -190,7 +192,6 @@ impl Pump {
             state.close(Instant::now())
         };
         shared.stop.cancel();
-        give_back(unseen);
         shared.arrival.notify_waiters();
         let planner = {
             let mut planner = self.planner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,10 +204,13 @@ impl Pump {
                 // It ends at once; a panic in it was logged when it happened.
                 drop(planner.await);
             }
-            shared.confirmations.close();
-            shared.confirmations.wait().await;
             shared.streams.close();
             shared.streams.wait().await;
+            // The service learns of the end of the streams first, and sends nothing back by them.
+            sleep(RETURN).await;
+            give_back(unseen);
+            shared.confirmations.close();
+            shared.confirmations.wait().await;
         };
         let is_stopped = timeout_at(deadline, ending).await.is_ok();
         shared.ending.close();
@@ -368,11 +372,16 @@ impl Shared {
             tracing::warn!(subscription = self.subscription, %error, "Pub/Sub does not answer as it should");
         }
         let stale = self.lock().probed(result, Instant::now());
-        for stop in stale {
-            stop.cancel();
-        }
+        end(stale);
         self.arrival.notify_waiters();
         self.work.notify_one();
+    }
+}
+
+/// Ends streams.
+fn end(streams: Vec<CancellationToken>) {
+    for stop in streams {
+        stop.cancel();
     }
 }
 
@@ -390,9 +399,7 @@ async fn plan(shared: Arc<Shared>) {
         let plan = shared.lock().plan(Instant::now());
         let frees = !plan.release.is_empty();
         // Before anything is given back, so that it does not come back by them.
-        for stop in plan.close {
-            stop.cancel();
-        }
+        end(plan.close);
         give_back(plan.release);
         if frees {
             shared.space.notify_waiters();

@@ -100,6 +100,8 @@ pub(super) struct State<H> {
     /// For how many the last caller asked, and when.
     asked: usize,
     last_ask: Option<Instant>,
+    /// When a message was last settled.
+    last_settled: Option<Instant>,
     starved_since: Option<Instant>,
     /// When the service was last known to be well.
     last_sign: Instant,
@@ -132,6 +134,7 @@ impl<H: Handle> State<H> {
             waiting: 0,
             asked: 1,
             last_ask: None,
+            last_settled: None,
             starved_since: None,
             last_sign: now,
             last_arrival: now,

@@ -53,8 +53,7 @@ impl<H: Handle> State<H> {
         self.fire(now, &mut plan);
         self.sweep(now, &mut plan);
         let since_ask = self.last_ask.map(|ask| now.saturating_duration_since(ask));
-        let is_asked = self.waiting > 0 || since_ask.is_some_and(|since| since < STREAM_LINGER);
-        if is_asked {
+        if self.is_asked(now) {
             if self.waiting == 0 {
                 plan.next = plan.next.min(now + STREAM_LINGER);
             }
@@ -62,13 +61,31 @@ impl<H: Handle> State<H> {
             self.adjust(now, &mut plan);
         } else {
             self.starved_since = None;
-            plan.close = self.streams.close();
+            let settled = self.last_settled.map(|at| at + STREAM_LINGER);
+            match settled {
+                // Callers that settle often ask for more right after.
+                Some(until) if until > now && plan.release.is_empty() => {
+                    plan.next = plan.next.min(until);
+                }
+                // What is on its way when a stream is closed stays away for a lease. Where all that
+                // may be here is here, nothing is, and the stream costs nothing.
+                _ if self.streams.is_occupied() && plan.release.is_empty() => {}
+                _ => plan.close = self.streams.close(),
+            }
             self.drop_unwanted(since_ask, now, &mut plan);
         }
         plan.wake_callers = self.waiting > 0 && (!self.ready.is_empty() || self.error.is_some());
         plan.next = plan.next.max(now + Duration::from_millis(1));
         self.planned = plan.next;
         plan
+    }
+
+    /// Whether callers wait for messages, or did just now.
+    pub(super) fn is_asked(&self, now: Instant) -> bool {
+        self.waiting > 0
+            || self
+                .last_ask
+                .is_some_and(|ask| now.saturating_duration_since(ask) < STREAM_LINGER)
     }
 
     /// Timers that are due.

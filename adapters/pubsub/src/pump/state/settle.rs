@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::{Entry, Handle, Outcome, Phase, State, Timer};
+use super::{Entry, Handle, Outcome, Phase, STREAM_LINGER, State, Timer};
 use crate::pump::order::Next;
 
 /// How an ack goes on.
@@ -113,10 +114,26 @@ impl<H: Handle> State<H> {
         Ok(())
     }
 
-    /// Whether a timer is due before the next plan.
+    /// What closes the streams, where nobody asks for messages: so that one that is given back now
+    /// goes to somebody else.
+    pub(in crate::pump) fn close_unasked(&mut self, now: Instant) -> Vec<CancellationToken> {
+        if self.is_asked(now) {
+            return Vec::new();
+        }
+        self.streams.close()
+    }
+
+    /// Whether something is to be done before the next plan.
     pub(in crate::pump) fn is_late(&self) -> bool {
         let first = self.timers.first_key_value();
-        first.is_some_and(|((at, _), _)| *at < self.planned)
+        let has_timer = first.is_some_and(|((at, _), _)| *at < self.planned);
+        // Streams that were kept open because nothing could come by them.
+        let has_room = self.waiting == 0
+            && !self.streams.is_empty()
+            && self
+                .last_settled
+                .is_some_and(|at| at + STREAM_LINGER < self.planned);
+        has_timer || has_room
     }
 
     pub(super) fn turn(&mut self, key: &Arc<str>, next: Next) {
@@ -141,6 +158,7 @@ impl<H: Handle> State<H> {
             Phase::Ready => self.ready.retain(|other| *other != number),
             Phase::Waiting | Phase::Delivered(_) | Phase::Confirming(_) => {}
         }
+        self.last_settled = Some(now);
         for stream in &entry.streams {
             self.streams.settled(*stream, now);
         }

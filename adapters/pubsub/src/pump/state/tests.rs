@@ -20,10 +20,14 @@ struct Test {
 
 impl Test {
     fn new(url: &str) -> Self {
+        Self::with_stream(url, 1_000)
+    }
+
+    fn with_stream(url: &str, limit: usize) -> Self {
         let receiving = Receiving::of(&QueueConfig::parse(url).unwrap()).unwrap();
         let now = Instant::now();
         let mut state = State::new(receiving, true, now);
-        let stream = state.streams.add(1_000, Default::default());
+        let stream = state.streams.add(limit, Default::default());
         Self { state, stream, now }
     }
 
@@ -82,6 +86,37 @@ async fn streams_are_closed_and_messages_given_back_when_nobody_asks() {
     assert_eq!(plan.release, []);
     let plan = test.pass(BUFFER_LINGER);
     assert_eq!(plan.release, [Fake(1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_stays_open_without_callers_while_nothing_can_come_by_it() {
+    let mut test = Test::with_stream("pubsub://p/orders", 1);
+    test.arrive(1, None);
+    let taken = test.take(1);
+    assert!(test.pass(STREAM_LINGER * 30).close.is_empty());
+    assert!(matches!(test.state.ack(taken[0], test.now), Ack::Submit(_)));
+    // Callers that settle often ask right after.
+    assert!(test.state.is_late());
+    assert!(test.pass(STREAM_LINGER / 2).close.is_empty());
+    assert_eq!(test.pass(STREAM_LINGER / 2).close.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_back_where_nobody_asks_does_not_come_back_there() {
+    let mut test = Test::with_stream("pubsub://p/orders", 2);
+    test.arrive(1, None);
+    test.arrive(2, None);
+    let taken = test.take(2);
+    assert!(test.state.close_unasked(test.now).is_empty());
+    let due = test.now + Duration::from_secs(30);
+    test.state.hold(taken[0], due).unwrap();
+    assert!(test.pass(Duration::from_secs(29)).close.is_empty());
+    let plan = test.pass(Duration::from_secs(1));
+    assert_eq!((plan.release, plan.close.len()), (vec![Fake(1)], 1));
+
+    let stream = test.state.streams.add(1, Default::default());
+    assert_eq!(test.state.close_unasked(test.now).len(), 1);
+    test.state.streams.ended(stream);
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,6 +29,11 @@
 //! | know what went wrong | [`Error`], [`ErrorKind`] |
 //! | write a backend | [`driver`], [`wire`] |
 
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod admin;
 mod attributes;
 mod backoff;

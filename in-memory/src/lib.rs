@@ -52,6 +52,11 @@
 //! A queue exists from the first opening until [`Admin::delete`](towpath_core::Admin::delete) or
 //! the end of the process, and so do its messages.
 
+/// The example of the README runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod admin;
 mod backend;
 mod consumer;

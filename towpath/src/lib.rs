@@ -30,8 +30,8 @@
 //! [`Delivery`], [`Handler`], [`Admin`], [`Capabilities`], [`Error`]. What comes with a feature is
 //! in a module of its own: `worker` runs handlers with retries, dead letters and a graceful drain,
 //! `config` reads named queues from a file and the environment, `updater` writes to other systems over
-//! HTTP, `webhook` receives webhooks into queues, `lambda` and `push` run the same handler in AWS Lambda
-//! and behind Pub/Sub push.
+//! HTTP, `webhook` receives webhooks into queues, `lambda` and `push` run the same handler in AWS
+//! Lambda and behind Pub/Sub push, `ops` is a page for the operator.
 //!
 //! # Words
 //!
@@ -97,6 +97,12 @@ pub mod webhook {
 #[cfg(feature = "updater")]
 pub mod updater {
     pub use towpath_updater::*;
+}
+
+/// The operator's page.
+#[cfg(feature = "ops")]
+pub mod ops {
+    pub use towpath_ops::*;
 }
 
 /// The backends that were compiled in, by URL scheme.

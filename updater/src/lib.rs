@@ -79,6 +79,11 @@
 //! | `towpath_breaker_state` | `breaker` (the destination) | 0 closed, 1 half-open, 2 open |
 //! | `towpath_update_alarm` | `destination` | 1 while the configuration is wrong |
 
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod address;
 mod alarm;
 mod answer;

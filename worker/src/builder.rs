@@ -143,7 +143,7 @@ impl WorkerBuilder {
         let longest = longest + self.cancel_grace + SETTLING;
         let health = Health::new(queue.clone(), self.gate.clone(), longest);
         Ok(Worker::new_from(Runtime {
-            counts: Counts::new(WorkerMetrics::new(&queue), health.clone()),
+            counts: Arc::new(Counts::new(WorkerMetrics::new(&queue), health.clone())),
             queue,
             consumer,
             health,

@@ -35,7 +35,7 @@
 //! | put something around it | [`layers`], [the guide](guide) |
 //! | pause and resume | [`Gate`] |
 //! | stop well | [`shutdown_signal`], [`Report`] |
-//! | see how it goes | [`metrics`], [`layers::TraceLayer`], [`Health`], [`DepthSampler`] |
+//! | see how it goes | [`Stats`], [`metrics`], [`layers::TraceLayer`], [`Health`], [`DepthSampler`] |
 //! | send dead letters on | [`Redrive`], [`RedriveFilter`] |
 //!
 //! # Features
@@ -76,7 +76,7 @@ pub use depth::DepthSampler;
 pub use gate::{Gate, Hold};
 pub use health::{Health, HealthReport};
 pub use redrive::{Fate, Redrive, RedriveEnd, RedriveFilter, RedriveReport, Redriven};
-pub use report::Report;
+pub use report::{Report, Stats};
 pub use retry::{Backoff, RetryPolicy};
 pub use service::{AttemptService, HandlerService, OutcomeFuture, ServiceHandler};
 pub use shutdown::shutdown_signal;

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -88,6 +91,24 @@ impl fmt::Display for Report {
             }
         }
         write!(f, " drained_in={:.3}s", self.drained_in.as_secs_f64())
+    }
+}
+
+/// The figures of a worker while it runs. Cloning is cheap; made by
+/// [`Worker::stats`](crate::Worker::stats), and right for as long as the process lives.
+#[derive(Clone)]
+pub struct Stats(pub(crate) Arc<Counts>);
+
+impl Stats {
+    /// The figures so far; what is in hand counts as unsettled.
+    pub fn report(&self) -> Report {
+        self.0.report()
+    }
+}
+
+impl fmt::Debug for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stats({})", self.report())
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Runtime {
     pub(crate) settling: Arc<Semaphore>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) notes: Notes,
-    pub(crate) counts: Counts,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) gate: Gate,
     /// Cancels handlers and waits: the worker cannot wait any longer.
     pub(crate) stop: CancellationToken,

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use towpath_core::{Consumer, Handler, Result};
 
-use crate::{Gate, Health, Report, WorkerBuilder, health::phase, runtime::Runtime};
+use crate::{Gate, Health, Report, Stats, WorkerBuilder, health::phase, runtime::Runtime};
 
 /// Receives messages and runs a handler on each, many at once.
 ///
@@ -85,6 +85,11 @@ impl Worker {
     /// Says whether the worker makes progress.
     pub fn health(&self) -> Health {
         self.runtime.health.clone()
+    }
+
+    /// What the worker has done so far, while it runs.
+    pub fn stats(&self) -> Stats {
+        Stats(Arc::clone(&self.runtime.counts))
     }
 
     /// A token that stops the worker when it is cancelled.

@@ -1,10 +1,14 @@
 //! `cargo xtask ci`: what has to hold before a change is merged.
 
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::{
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use serde_json::Value;
 
 use crate::{process, test, tools, workspace};
 
@@ -30,6 +34,8 @@ enum Step {
     Docs,
     /// The facade compiles with no feature and with each feature alone
     Features,
+    /// Every crate could be published: its metadata is whole, and it packs
+    Publish,
     /// All tests pass
     Test,
 }
@@ -41,6 +47,7 @@ impl Step {
             Self::Clippy => "clippy",
             Self::Docs => "docs",
             Self::Features => "features",
+            Self::Publish => "publish",
             Self::Test => "test",
         }
     }
@@ -73,6 +80,21 @@ impl Step {
                     commands.push(command);
                 }
                 commands
+            }
+            Self::Publish => {
+                let lacking = lacking(&metadata()?)?;
+                if !lacking.is_empty() {
+                    bail!("not ready to be published:\n    {}", lacking.join("\n    "));
+                }
+                // The same sources were built by the steps before; building them once more from the
+                // packages takes as long as all of these.
+                vec![cargo(&[
+                    "publish",
+                    "--workspace",
+                    "--dry-run",
+                    "--no-verify",
+                    "--allow-dirty",
+                ])]
             }
             Self::Test => Vec::new(),
         })
@@ -126,21 +148,60 @@ fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// What cargo knows of the packages.
+fn metadata() -> Result<String> {
+    let mut command = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    tools::output(&mut command).with_context(|| format!("`{}` failed", tools::show(&command)))
+}
+
+fn packages(metadata: &str) -> Result<Vec<Value>> {
+    let mut metadata: Value =
+        serde_json::from_str(metadata).context("reading what `cargo metadata` printed")?;
+    Ok(match metadata["packages"].take() {
+        Value::Array(packages) => packages,
+        _ => Vec::new(),
+    })
+}
+
+/// What the packages lack that are to be published, a line each.
+fn lacking(metadata: &str) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for package in packages(metadata)? {
+        // `publish = false` is an empty list of registries.
+        if package["publish"].as_array().is_some_and(Vec::is_empty) {
+            continue;
+        }
+        let name = package["name"].as_str().unwrap_or_default();
+        for key in ["description", "license", "repository", "readme"] {
+            if package[key].as_str().is_none_or(str::is_empty) {
+                lines.push(format!("{name} has no {key} in its Cargo.toml"));
+            }
+        }
+        for key in ["keywords", "categories"] {
+            if package[key].as_array().is_none_or(Vec::is_empty) {
+                lines.push(format!("{name} has no {key} in its Cargo.toml"));
+            }
+        }
+        let folder = package["manifest_path"].as_str().map(Path::new);
+        let folder = folder.and_then(Path::parent).unwrap_or(Path::new(""));
+        for file in ["LICENSE-MIT", "LICENSE-APACHE"] {
+            if !folder.join(file).is_file() {
+                lines.push(format!(
+                    "{name} has no {file}; link it to that of the workspace"
+                ));
+            }
+        }
+    }
+    Ok(lines)
+}
+
 /// The features of the facade, without `default`.
 fn features() -> Result<Vec<String>> {
-    let mut command = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
-    let metadata = tools::output(&mut command)
-        .with_context(|| format!("`{}` failed", tools::show(&command)))?;
-    features_in(&metadata)
+    features_in(&metadata()?)
 }
 
 fn features_in(metadata: &str) -> Result<Vec<String>> {
-    let metadata: serde_json::Value =
-        serde_json::from_str(metadata).context("reading what `cargo metadata` printed")?;
-    let packages = metadata["packages"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let packages = packages(metadata)?;
     let facade = packages.iter().find(|package| package["name"] == FACADE);
     let features = facade
         .and_then(|package| package["features"].as_object())
@@ -166,6 +227,24 @@ mod tests {
             features_in(metadata).expect("the features"),
             ["memory", "sqs"]
         );
+    }
+
+    #[test]
+    fn what_a_package_lacks_is_named() {
+        let metadata = r#"{"packages": [
+            {"name": "private", "publish": [], "manifest_path": "/nowhere/Cargo.toml"},
+            {"name": "bare", "publish": null, "manifest_path": "/nowhere/Cargo.toml",
+             "description": "x", "license": "MIT", "repository": "", "keywords": ["x"]}
+        ]}"#;
+        let lines = lacking(metadata).expect("the lines");
+        let wanted = [
+            "bare has no repository in its Cargo.toml",
+            "bare has no readme in its Cargo.toml",
+            "bare has no categories in its Cargo.toml",
+            "bare has no LICENSE-MIT; link it to that of the workspace",
+            "bare has no LICENSE-APACHE; link it to that of the workspace",
+        ];
+        assert_eq!(lines, wanted);
     }
 
     #[test]

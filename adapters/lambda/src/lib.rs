@@ -46,6 +46,11 @@
 //! key, binary body and failure record, and those of others get a key derived from their id. The
 //! MD5 digests are not compared, since hand-written test events rarely have right ones.
 
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod batch;
 mod function;
 mod record;

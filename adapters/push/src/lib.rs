@@ -51,6 +51,11 @@
 //! beyond the [concurrency](PushEndpointBuilder::concurrency), 503 while Google's keys cannot be
 //! had.
 
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod endpoint;
 mod keys;
 mod outcome;

@@ -19,7 +19,7 @@
 //! | `halves.rs` | producer, consumer and admin on top of it |
 //! | `tests/conformance.rs` | the proof, in a dozen lines |
 //!
-//! The guide is `docs/writing-a-backend.md`.
+//! The guide is `docs/src/extend/writing-a-backend.md`.
 
 use std::{path::PathBuf, sync::Arc};
 

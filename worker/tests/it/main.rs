@@ -18,6 +18,7 @@ mod receive;
 mod redrive;
 mod retry;
 mod settle;
+mod stats;
 mod support;
 mod trace;
 mod typed;

@@ -122,6 +122,12 @@ pub(crate) struct RateLimitSettings {
     pub(crate) burst: Option<NonZeroU32>,
 }
 
+impl RateLimitSettings {
+    pub(crate) fn per(&self) -> Duration {
+        self.per.unwrap_or(Duration::from_secs(1))
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct RouteSettings {
     pub(crate) header: Option<String>,
@@ -419,11 +425,12 @@ impl Source {
             mistakes.take(&at("dedup.id_header"), verify::header(name));
         }
         if let Some(limit) = &self.rate_limit
-            && limit
-                .per
-                .is_some_and(|per| per / limit.requests.get() == Duration::ZERO)
+            && limit.per() / limit.requests.get() == Duration::ZERO
         {
-            mistakes.add(&at("rate_limit.per"), "must be longer");
+            mistakes.add(
+                &at("rate_limit.per"),
+                "must be longer, at least a nanosecond for each request",
+            );
         }
         if let Some(route) = &self.route {
             match (&route.header, &route.pointer) {

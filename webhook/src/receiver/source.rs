@@ -303,9 +303,8 @@ pub(super) fn has_json_body(headers: &HeaderMap) -> bool {
 }
 
 fn limit(settings: &RateLimitSettings) -> Option<RateLimit> {
-    let per = settings.per.unwrap_or(Duration::from_secs(1));
     let burst: NonZeroU32 = settings.burst.unwrap_or(settings.requests);
-    RateLimit::new(settings.requests, per, burst)
+    RateLimit::new(settings.requests, settings.per(), burst)
 }
 
 fn read_schema(

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 mod commands;
+mod confirm;
 mod output;
 mod queue;
 mod signal;
@@ -46,6 +47,9 @@ pub(crate) struct Global {
         value_name = "FORM"
     )]
     output: output::Form,
+    /// Whether to use colours [default: on a terminal, unless NO_COLOR is set]
+    #[arg(long, global = true, value_enum, value_name = "WHEN")]
+    color: Option<output::Color>,
     /// Say more on stderr (-v what is done, -vv all details); RUST_LOG overrides
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -64,7 +68,7 @@ enum Command {
     Check(check::Args),
     /// Create a queue and its dead-letter queue: shows a plan, then --apply
     Provision(provision::Args),
-    /// List, show or discard what is in a dead-letter queue
+    /// List, show, redrive, edit or discard what is in a dead-letter queue
     Dlq(dlq::Args),
     /// Move all messages from one queue to another, also between clouds
     Migrate(migrate::Args),
@@ -83,10 +87,12 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    output::use_color(cli.global.color);
     start_logging(cli.global.verbose);
     let result = run(cli).await;
     match result {
         Ok(code) => code,
+        Err(error) if error.is::<output::ClosedPipe>() => ExitCode::SUCCESS,
         Err(error) => {
             output::print_error(&error);
             ExitCode::from(2)
@@ -124,6 +130,7 @@ fn start_logging(verbose: u8) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(output::log)
+        .with_ansi(output::is_colored_err())
         .init();
 }

@@ -1,6 +1,6 @@
 //! From what the user wrote to a queue.
 
-use towpath::{Queue, QueueConfig, config::Config};
+use towpath::{Consumer, Queue, QueueConfig, config::Config};
 
 use crate::Global;
 
@@ -21,6 +21,19 @@ impl Global {
             self.profile.clone(),
         )?)
     }
+}
+
+/// Works with a consumer and closes it then, also when the work failed: what the work held goes back
+/// to the queue at once, and not by the end of its lease.
+pub(crate) async fn consuming<T>(
+    consumer: Consumer,
+    work: impl AsyncFnOnce(&Consumer) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let result = work(&consumer).await;
+    let closed = consumer.close().await;
+    let value = result?;
+    closed?;
+    Ok(value)
 }
 
 /// The queue's name as it is shown.

@@ -55,13 +55,13 @@ pub trait Harness: Debug + Send + Sync + 'static {
         None
     }
 
-    /// The queue `name` by way of a connection that [`cut`](Self::cut) can cut. Called inside the
-    /// runtime of the case.
+    /// `queue` by way of a connection that [`cut`](Self::cut) can cut. Called inside the runtime of
+    /// the case.
     ///
     /// # Errors
     ///
     /// [`Unsupported`](ErrorKind::Unsupported) where there is no such way.
-    async fn cuttable(&self, _name: &str) -> Result<QueueConfig> {
+    async fn cuttable(&self, _queue: &QueueConfig) -> Result<QueueConfig> {
         Err(cannot_cut())
     }
 

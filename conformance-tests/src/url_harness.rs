@@ -185,14 +185,13 @@ impl Harness for UrlHarness {
         self.with_options(name, &self.denied).ok()
     }
 
-    async fn cuttable(&self, name: &str) -> Result<QueueConfig> {
+    async fn cuttable(&self, queue: &QueueConfig) -> Result<QueueConfig> {
         let Some(option) = &self.endpoint_option else {
             return Err(super::harness::cannot_cut());
         };
-        let queue = self.queue(name)?;
         let endpoint = queue.option(option).unwrap_or_default().to_owned();
-        let proxy = self.proxies.open(name, &endpoint).await?;
-        Ok(queue.with_option(option, format!("http://{proxy}")))
+        let proxy = self.proxies.open(queue.target(), &endpoint).await?;
+        Ok(queue.clone().with_option(option, format!("http://{proxy}")))
     }
 
     async fn cut(&self, queue: &QueueConfig) -> Result<()> {

@@ -127,6 +127,21 @@ impl QueueConfig {
         self
     }
 
+    /// Whether both name one queue, as far as their texts tell: scheme and target are the same,
+    /// and neither `endpoint` nor `region` differs where both have it. Other options say how a
+    /// queue is used, not where it is. Two names of one queue, such as its name and its full URL,
+    /// are not seen through.
+    pub fn is_same_queue(&self, other: &Self) -> bool {
+        let agree = |name| match (self.option(name), other.option(name)) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => true,
+        };
+        self.scheme == other.scheme
+            && self.target == other.target
+            && agree("endpoint")
+            && agree("region")
+    }
+
     /// The options that every backend understands.
     ///
     /// # Errors
@@ -458,5 +473,29 @@ mod tests {
         let config = QueueConfig::parse("sqs://orders?a=x%26y&b=1").unwrap();
         assert_eq!(config.option("a"), Some("x&y"));
         assert_eq!(QueueConfig::parse(&config.to_string()).unwrap(), config);
+    }
+
+    #[test]
+    fn options_of_use_do_not_make_another_queue_and_places_do() {
+        let is_same = |a, b| {
+            let parse = |text| QueueConfig::parse(text).unwrap();
+            assert_eq!(
+                parse(a).is_same_queue(&parse(b)),
+                parse(b).is_same_queue(&parse(a))
+            );
+            parse(a).is_same_queue(&parse(b))
+        };
+        assert!(is_same("sqs://orders?lease=30s", "sqs://orders?prefetch=9"));
+        assert!(is_same("sqs://orders?region=eu-west-1", "sqs://orders"));
+        assert!(!is_same("sqs://orders", "sqs://bills"));
+        assert!(!is_same("sqs://orders", "memory://orders"));
+        assert!(!is_same(
+            "sqs://orders?region=eu-west-1",
+            "sqs://orders?region=us-east-1"
+        ));
+        assert!(!is_same(
+            "sqs://orders?endpoint=http://127.0.0.1:1",
+            "sqs://orders?endpoint=http://127.0.0.1:2"
+        ));
     }
 }

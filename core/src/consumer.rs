@@ -13,7 +13,7 @@ use tokio_util::{
 
 use crate::{
     AckStatus, Attempts, Capabilities, Delivery, Error, ErrorKind, FailureClass, Lease, Producer,
-    QueueOptions, Result, SettleError,
+    QueueConfig, QueueOptions, Result, SettleError,
     driver::{self, Received},
     producer::closed,
 };
@@ -47,6 +47,8 @@ pub struct ConsumerOptions {
     pub max_attempts: Option<u32>,
     /// Where [`Delivery::dead_letter`] sends. Default: nowhere.
     pub dead_letter: Option<Producer>,
+    /// Where the queue is, for [`Consumer::config`]. Default: not known.
+    pub config: Option<QueueConfig>,
 }
 
 impl ConsumerOptions {
@@ -60,6 +62,7 @@ impl ConsumerOptions {
             settle_linger: Duration::from_millis(20),
             max_attempts: None,
             dead_letter: None,
+            config: None,
         }
     }
 
@@ -176,6 +179,12 @@ impl Consumer {
     /// The name of the queue.
     pub fn queue(&self) -> &str {
         self.shared.queue_name()
+    }
+
+    /// Where the queue is and how it is used; `None` for a consumer that was made from a driver
+    /// and not told.
+    pub fn config(&self) -> Option<&QueueConfig> {
+        self.shared.options.config.as_ref()
     }
 
     /// The limit on attempts, where there is one.
@@ -391,7 +400,8 @@ impl Shared {
                 () = self.closing.cancelled() => return Err(closed("receive")),
             };
             let is_empty = received.is_empty();
-            let deliveries = self.admit(received);
+            // In process, an answer does not wait for us.
+            let deliveries = self.admit(received, None);
             // When all were beyond the limit on attempts, there is still nothing for the caller.
             if !deliveries.is_empty() || (is_empty && left <= self.capabilities().limits.wait) {
                 return Ok(deliveries);
@@ -406,10 +416,10 @@ impl Shared {
         self.driver.receive(max, wait.min(limits.wait)).await
     }
 
-    /// Turns what was received into deliveries with leases. What is beyond the limit on attempts
-    /// goes to the dead-letter queue instead.
-    fn admit(self: &Arc<Self>, received: Vec<Received>) -> Vec<Delivery> {
-        let deliveries = lease::register(self, received);
+    /// Turns what was received into deliveries with leases, which began at `latest` at the latest.
+    /// What is beyond the limit on attempts goes to the dead-letter queue instead.
+    fn admit(self: &Arc<Self>, received: Vec<Received>, latest: Option<Instant>) -> Vec<Delivery> {
+        let deliveries = lease::register(self, received, latest);
         let Some(most) = self.options.max_attempts else {
             return deliveries;
         };

@@ -22,6 +22,7 @@ impl Envelope {
         record.ordering_key = message.ordering_key().map(str::to_owned);
         if let Some(before) = message.failure() {
             record.redrives = before.redrives;
+            record.edits = before.edits;
             record.first_sent_ms = before.first_sent_ms.or(record.first_sent_ms);
         }
         let mut copy = message.clone().without_options();
@@ -72,6 +73,15 @@ mod tests {
             (record.message_id.as_str(), record.first_sent_ms),
             ("m-1", Some(7_000))
         );
+    }
+
+    #[test]
+    fn the_counts_of_redrives_and_edits_go_on() {
+        let mut before = FailureRecord::new(FailureClass::Permanent, "no", "orders");
+        (before.redrives, before.edits) = (2, 1);
+        let copy = copy(Message::new("x").with_failure(Some(before)), &target());
+        let record = copy.failure().unwrap();
+        assert_eq!((record.redrives, record.edits), (2, 1));
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub struct FailureRecord {
     /// How often the message was redriven before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub redrives: u32,
+    /// How often its body or attributes were edited before a redrive.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub edits: u32,
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -76,6 +79,7 @@ impl FailureRecord {
             message_id: String::new(),
             ordering_key: None,
             redrives: 0,
+            edits: 0,
         }
     }
 }

@@ -12,8 +12,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    Capabilities, Error, ErrorKind, Message, MessageId, QueueOptions, Result, Validation,
-    backoff::Backoff, driver, validate,
+    Capabilities, Error, ErrorKind, Message, MessageId, QueueConfig, QueueOptions, Result,
+    Validation, backoff::Backoff, driver, validate,
 };
 
 mod gather;
@@ -29,6 +29,8 @@ pub struct ProducerOptions {
     pub linger: Duration,
     /// How long a send is retried before its error is returned. Default: 30 s.
     pub send_timeout: Duration,
+    /// Where the queue is, for [`Producer::config`]. Default: not known.
+    pub config: Option<QueueConfig>,
 }
 
 impl Default for ProducerOptions {
@@ -37,6 +39,7 @@ impl Default for ProducerOptions {
             validation: Validation::Portable,
             linger: Duration::from_millis(2),
             send_timeout: Duration::from_secs(30),
+            config: None,
         }
     }
 }
@@ -48,6 +51,7 @@ impl From<&QueueOptions> for ProducerOptions {
             validation: options.validation,
             linger: options.linger.unwrap_or(default.linger),
             send_timeout: options.send_timeout.unwrap_or(default.send_timeout),
+            config: None,
         }
     }
 }
@@ -63,6 +67,7 @@ pub struct Producer(Arc<Inner>);
 struct Inner {
     sender: Sender,
     validation: Validation,
+    config: Option<QueueConfig>,
     gather: Option<gather::Gather>,
     is_closed: AtomicBool,
 }
@@ -83,6 +88,7 @@ impl Producer {
         Self(Arc::new(Inner {
             sender,
             validation: options.validation,
+            config: options.config,
             gather,
             is_closed: AtomicBool::new(false),
         }))
@@ -91,6 +97,12 @@ impl Producer {
     /// What the queue can do.
     pub fn capabilities(&self) -> &Capabilities {
         self.0.sender.driver.capabilities()
+    }
+
+    /// Where the queue is and how it is used; `None` for a producer that was made from a driver
+    /// and not told.
+    pub fn config(&self) -> Option<&QueueConfig> {
+        self.0.config.as_ref()
     }
 
     /// Sends one message; `Ok` means that the queue has it.

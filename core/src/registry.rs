@@ -128,7 +128,13 @@ impl Queue {
     /// Cancel safe.
     pub async fn producer(&self) -> Result<Producer> {
         let driver = self.backend.producer(&self.config).await?;
-        Ok(Producer::new(driver, ProducerOptions::from(&self.options)))
+        Ok(Producer::new(driver, self.producer_options()))
+    }
+
+    fn producer_options(&self) -> ProducerOptions {
+        let mut options = ProducerOptions::from(&self.options);
+        options.config = Some(self.config.clone());
+        options
     }
 
     /// Opens the receiving half, and the sending half of its dead-letter queue.
@@ -144,9 +150,10 @@ impl Queue {
     pub async fn consumer(&self) -> Result<Consumer> {
         let driver = self.backend.consumer(&self.config).await?;
         let mut options = ConsumerOptions::from_queue_options(self.config.target(), &self.options);
+        options.config = Some(self.config.clone());
         if let Some(queue) = self.dead_letter()? {
             // Validated when it was sent first, and a dead letter must never be refused.
-            let mut sending = ProducerOptions::from(queue.options());
+            let mut sending = queue.producer_options();
             sending.validation = crate::Validation::Native;
             let driver = queue.backend.producer(&queue.config).await?;
             options.dead_letter = Some(Producer::new(driver, sending));

@@ -74,7 +74,7 @@ pub struct Setting {
     pub option: String,
     /// The value, as text.
     pub value: String,
-    /// The file or the environment.
+    /// The file, or the name of the variable.
     pub source: String,
 }
 
@@ -221,14 +221,21 @@ fn settings(figment: &Figment, queues: &BTreeMap<String, QueueConfig>) -> Vec<Se
                     "url" => format!("{}://{}", config.scheme(), config.target()),
                     option => config.option(option).unwrap_or_default().to_owned(),
                 },
-                source: source.map_or_else(String::new, |metadata| match &metadata.source {
-                    Some(source) => source.to_string(),
-                    None => metadata.name.to_string(),
-                }),
+                source: match source.and_then(|metadata| metadata.source.as_ref()) {
+                    Some(file) => file.to_string(),
+                    // The environment is the only other provider.
+                    None => variable(queue, option),
+                },
             });
         }
     }
     settings
+}
+
+/// The variable of one option of a queue.
+fn variable(queue: &str, option: &str) -> String {
+    let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
+    format!("{QUEUE_VARIABLES}{}__{}", upper(queue), upper(option))
 }
 
 /// The variables of queues, with names as they stand in the files.
@@ -318,7 +325,13 @@ mod tests {
     fn the_environment_wins_and_needs_no_file() {
         with_file(FILE, |jail| {
             jail.set_env("TOWPATH_QUEUES__ORDER_EVENTS__URL", "memory://from-env");
-            assert_eq!(target(&load().unwrap()), "memory://from-env?lease=40s");
+            let config = load().unwrap();
+            assert_eq!(target(&config), "memory://from-env?lease=40s");
+            let url = config
+                .settings()
+                .iter()
+                .find(|setting| setting.option == "url");
+            assert_eq!(url.unwrap().source, "TOWPATH_QUEUES__ORDER_EVENTS__URL");
             Ok(())
         });
         Jail::expect_with(|jail| {

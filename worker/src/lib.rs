@@ -36,7 +36,7 @@
 //! | pause and resume | [`Gate`] |
 //! | stop well | [`shutdown_signal`], [`Report`] |
 //! | see how it goes | [`Stats`], [`metrics`], [`layers::TraceLayer`], [`Health`], [`DepthSampler`] |
-//! | send dead letters on | [`Redrive`], [`RedriveFilter`] |
+//! | send dead letters on | [`Redrive`], [`RedriveFilter`], [`redrive::copy`] |
 //!
 //! # Features
 //!
@@ -60,7 +60,7 @@ mod notes;
 mod otel;
 mod permits;
 mod receive;
-mod redrive;
+pub mod redrive;
 mod report;
 mod retry;
 mod runtime;

@@ -2,17 +2,19 @@
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU32, time::Duration};
 
-use futures::future::join_all;
-use tokio::time::{Instant, sleep, sleep_until};
-use towpath_core::{
-    Consumer, Delivery, Error, ErrorKind, FailureClass, FailureRecord, Message, Producer, Result,
-};
+use tokio::time::sleep;
+use towpath_core::{Consumer, Delivery, Error, ErrorKind, FailureRecord, Producer, Result};
 
 use crate::{layers::Rate, receive::BACKOFF};
 
+mod copy;
 mod filter;
+mod pass;
 mod report;
 
+use pass::Pass;
+
+pub use copy::copy;
 pub use filter::RedriveFilter;
 pub use report::{Fate, RedriveEnd, RedriveReport, Redriven};
 
@@ -167,7 +169,8 @@ impl Redrive {
     /// # Errors
     ///
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) when no target is given, or a target is the
-    /// dead-letter queue itself. What receiving reports, when it fails again and again. Failed
+    /// dead-letter queue itself, as far as the [URLs](towpath_core::QueueConfig::is_same_queue) of
+    /// both tell. What receiving reports, when it fails again and again. Failed
     /// sends are in the report.
     ///
     /// # Cancel safety
@@ -176,11 +179,7 @@ impl Redrive {
     /// queues, with one idempotency key. All others are released.
     pub async fn run_until(self, signal: impl Future<Output = ()>) -> Result<RedriveReport> {
         self.check()?;
-        let mut pass = Pass {
-            redrive: &self,
-            report: RedriveReport::new(self.is_dry),
-            held: Vec::new(),
-        };
+        let mut pass = Pass::new(&self);
         tokio::pin!(signal);
         let end = loop {
             let taken = pass.report.redriven.saturating_add(pass.report.unacked);
@@ -231,6 +230,23 @@ impl Redrive {
                 self.from.queue()
             ));
         }
+        let is_source = |target: &Producer| match (self.from.config(), target.config()) {
+            (Some(from), Some(target)) => from.is_same_queue(target),
+            _ => false,
+        };
+        if let Some(target) = self
+            .to
+            .iter()
+            .chain(self.routes.values())
+            .find(|to| is_source(to))
+        {
+            return invalid(format!(
+                "the target {} is the dead-letter queue itself; what is sent there would be \
+                 redriven again and again. Give the queue that the messages are for; two queues of \
+                 one name are told apart by `region` and `endpoint` in both URLs",
+                target.config().map(ToString::to_string).unwrap_or_default()
+            ));
+        }
         Ok(())
     }
 
@@ -259,164 +275,6 @@ impl Redrive {
             None => self.to.as_ref().map(|target| ("override", target)),
         }
     }
-}
-
-/// One pass over the dead-letter queue.
-struct Pass<'a> {
-    redrive: &'a Redrive,
-    report: RedriveReport,
-    /// What stays, and is released at the end.
-    held: Vec<Delivery>,
-}
-
-impl Pass<'_> {
-    /// Redrives a batch. Fails when nothing of it could be sent.
-    async fn step(&mut self, batch: Vec<Delivery>) -> Result<()> {
-        let mut groups: BTreeMap<&str, (&Producer, Vec<Delivery>, Vec<Message>)> = BTreeMap::new();
-        for delivery in batch {
-            self.report.seen += 1;
-            let record = record_of(&delivery, self.redrive.from.queue());
-            if !self.redrive.filter.admits(delivery.envelope(), &record) {
-                self.hold(delivery, &record, Fate::FilteredOut);
-                continue;
-            }
-            let Some((name, target)) = self.redrive.target(&record) else {
-                self.hold(delivery, &record, Fate::NoRoute);
-                continue;
-            };
-            if self.redrive.is_dry {
-                self.hold(delivery, &record, Fate::WouldRedrive);
-                continue;
-            }
-            let message = copy_of(&delivery, &record, target);
-            let group = groups
-                .entry(name)
-                .or_insert_with(|| (target, Vec::new(), Vec::new()));
-            group.1.push(delivery);
-            group.2.push(message);
-        }
-        let (mut sent, mut failed) = (0, None);
-        for (name, (target, deliveries, messages)) in groups {
-            self.pace(messages.len()).await;
-            let results = target.send_batch(&messages).await;
-            let mut done = Vec::with_capacity(deliveries.len());
-            for (delivery, result) in deliveries.into_iter().zip(results) {
-                match result {
-                    Ok(_) => done.push(delivery),
-                    Err(error) => {
-                        let record = record_of(&delivery, self.redrive.from.queue());
-                        tracing::error!(target: "towpath::redrive", key = %delivery.envelope().message.idempotency_key(), to = name, %error, "not sent; it stays in the dead-letter queue");
-                        self.hold(delivery, &record, Fate::NotSent);
-                        failed = Some(error);
-                    }
-                }
-            }
-            sent += done.len();
-            self.ack(done, name).await;
-        }
-        match failed {
-            Some(error) if sent == 0 => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    async fn pace(&self, messages: usize) {
-        let Some(rate) = &self.redrive.rate else {
-            return;
-        };
-        let mut start = Instant::now();
-        for _ in 0..messages {
-            // Waits for as long as it takes; the leases are kept.
-            if let Ok(at) = rate.take(Duration::MAX) {
-                start = at;
-            }
-        }
-        sleep_until(start).await;
-    }
-
-    async fn ack(&mut self, deliveries: Vec<Delivery>, target: &str) {
-        let from = self.redrive.from.queue();
-        let audited: Vec<_> = deliveries
-            .iter()
-            .map(|delivery| {
-                let record = record_of(delivery, from);
-                Redriven::new(delivery.envelope(), &record, Some(target))
-            })
-            .collect();
-        let results = self.redrive.from.ack_batch(deliveries).await;
-        for (mut audited, result) in audited.into_iter().zip(results) {
-            audited.fate = match result {
-                Ok(_) => Fate::Redriven,
-                Err(error) => {
-                    tracing::error!(target: "towpath::redrive", key = %audited.idempotency_key, %error, "sent, and not removed from the dead-letter queue; it is in both");
-                    Fate::Unacked
-                }
-            };
-            metrics::counter!("towpath_redriven_total", "queue" => from.to_owned()).increment(1);
-            self.audit(&audited);
-        }
-    }
-
-    fn hold(&mut self, delivery: Delivery, record: &FailureRecord, fate: Fate) {
-        let mut audited = Redriven::new(delivery.envelope(), record, None);
-        audited.fate = fate;
-        self.audit(&audited);
-        self.held.push(delivery);
-    }
-
-    fn audit(&mut self, audited: &Redriven) {
-        self.report.count(audited.fate);
-        match audited.fate {
-            Fate::FilteredOut => {
-                tracing::debug!(target: "towpath::redrive", %audited, "left out");
-            }
-            _ => tracing::info!(target: "towpath::redrive", %audited, "dead letter"),
-        }
-        if let Some(audit) = &self.redrive.audit {
-            audit(audited);
-        }
-    }
-
-    /// Gives back what stays. When this fails it comes back by the end of its lease.
-    async fn release(&mut self) {
-        let held = std::mem::take(&mut self.held).into_iter();
-        for result in join_all(held.map(|delivery| delivery.release(Duration::ZERO))).await {
-            if let Err(error) = result {
-                tracing::warn!(target: "towpath::redrive", %error, "a message that stays was not released; it comes back when its lease runs out");
-            }
-        }
-    }
-}
-
-/// The failure record of a dead letter. A broker that moved the message by itself left none.
-fn record_of(delivery: &Delivery, queue: &str) -> FailureRecord {
-    let message = &delivery.envelope().message;
-    message.failure().cloned().unwrap_or_else(|| {
-        let class = FailureClass::Other("unknown".to_owned());
-        FailureRecord::new(class, "moved by the queue, without a record", queue)
-    })
-}
-
-fn copy_of(delivery: &Delivery, record: &FailureRecord, target: &Producer) -> Message {
-    let message = &delivery.envelope().message;
-    let accepts = target.capabilities();
-    let mut record = record.clone();
-    record.redrives = record.redrives.saturating_add(1);
-    let mut copy = Message::new(message.body().clone())
-        .with_idempotency_key(message.idempotency_key())
-        .with_attributes(message.attributes().clone());
-    let ordering_key = message.ordering_key().or(record.ordering_key.as_deref());
-    if accepts.ordering
-        && let Some(key) = ordering_key
-    {
-        copy = copy.with_ordering_key(key);
-    }
-    if accepts.dedup_window.is_some() {
-        // Another one for each redrive, or the queue would take it for the first delivery.
-        let id = format!("{}-redrive-{}", message.idempotency_key(), record.redrives);
-        copy = copy.with_dedup_id(id);
-    }
-    copy.with_failure(Some(record))
 }
 
 impl fmt::Debug for Redrive {

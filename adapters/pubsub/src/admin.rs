@@ -138,17 +138,17 @@ impl driver::Admin for PubSubAdmin {
 
     async fn purge(&self) -> Result<()> {
         let name = &self.address.subscription;
-        let now = Timestamp::try_from(SystemTime::now()).map_err(|error| {
+        let now = SystemTime::now();
+        let time = Timestamp::try_from(now).map_err(|error| {
             Operation::Purge
                 .error(ErrorKind::Unknown, "the clock of this machine is wrong")
                 .with_source(error)
         })?;
         let admin = self.clients.subscriptions().await?;
-        let call = admin.seek().set_subscription(name).set_time(now).send();
-        self.clients
-            .call(Operation::Purge, name, call)
-            .await
-            .map(drop)
+        let call = admin.seek().set_subscription(name).set_time(time).send();
+        self.clients.call(Operation::Purge, name, call).await?;
+        self.clients.purged(name, Some(now));
+        Ok(())
     }
 
     async fn delete(&self) -> Result<()> {

@@ -1,6 +1,12 @@
 //! From options to clients: where to connect to, as whom, and for how long to wait.
 
-use std::{env, fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    env, fmt,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
 use google_cloud_auth::credentials::{self, Credentials, anonymous};
 use google_cloud_gax::{
@@ -11,7 +17,10 @@ use google_cloud_gax::{
 use google_cloud_pubsub::client::{
     BasePublisher, SchemaService, Subscriber, SubscriptionAdmin, TopicAdmin,
 };
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::{
+    sync::{OnceCell, watch},
+    time::timeout,
+};
 use towpath_core::{QueueConfig, Result};
 use url::{Host, Url};
 
@@ -133,6 +142,7 @@ struct Inner {
     topics: OnceCell<TopicAdmin>,
     subscriptions: OnceCell<SubscriptionAdmin>,
     policies: OnceCell<SchemaService>,
+    purges: Mutex<HashMap<String, watch::Sender<Option<SystemTime>>>>,
 }
 
 /// Sets what all builders have in common; their types share no trait for it.
@@ -178,6 +188,7 @@ impl Clients {
             topics: OnceCell::new(),
             subscriptions: OnceCell::new(),
             policies: OnceCell::new(),
+            purges: Mutex::default(),
         }))
     }
 
@@ -246,6 +257,32 @@ impl Clients {
             .policies
             .get_or_try_init(|| async { administrating!(SchemaService, self) })
             .await
+    }
+
+    /// When this subscription was last purged from here: what a consumer has fetched ahead of that is
+    /// not to be handed out.
+    pub(crate) fn purges(&self, subscription: &str) -> watch::Receiver<Option<SystemTime>> {
+        self.purged(subscription, None)
+    }
+
+    /// Tells the consumers of this subscription that it was purged of what was sent before `time`.
+    pub(crate) fn purged(
+        &self,
+        subscription: &str,
+        time: Option<SystemTime>,
+    ) -> watch::Receiver<Option<SystemTime>> {
+        let mut purges = self.0.purges.lock().unwrap_or_else(PoisonError::into_inner);
+        let purges = purges
+            .entry(subscription.to_owned())
+            .or_insert_with(|| watch::channel(None).0);
+        purges.send_if_modified(|last| {
+            let is_later = time > *last;
+            if is_later {
+                *last = time;
+            }
+            is_later
+        });
+        purges.subscribe()
     }
 
     /// Makes a call about `what`, and gives it up when its time is over.

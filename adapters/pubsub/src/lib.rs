@@ -41,8 +41,8 @@
 //!
 //! - Messages are pushed by the service over streams. How many may come is decided by demand: the
 //!   first stream may bring as many as are asked for, and more are allowed when callers are kept
-//!   waiting, up to `max_outstanding`. When nobody asks for a second, the streams are closed, and
-//!   what was not handed out is given back soon after.
+//!   waiting, up to `max_outstanding`. When nobody asks for a second, streams by which more could
+//!   come are closed, and what was not handed out is given back soon after.
 //! - The client library keeps leases alive ([`Lease::Managed`](towpath_core::Lease::Managed)), for
 //!   `max_lease` at most.
 //! - Pub/Sub cannot delay a nack. The message stays leased here for the delay and is nacked then;

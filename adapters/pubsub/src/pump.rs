@@ -15,7 +15,7 @@ use std::{
     future::Future,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use google_cloud_pubsub::{
@@ -23,9 +23,9 @@ use google_cloud_pubsub::{
     subscriber::{MessageStream, ShutdownBehavior, handler::Handler},
 };
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use towpath_core::{
@@ -37,6 +37,8 @@ use crate::{connect::Clients, error::Operation, options::Receiving};
 use receipt::Ticket;
 use state::{Handle, State};
 
+/// How long the service has to learn of the end of streams before it is given back what they brought.
+const RETURN: Duration = Duration::from_millis(50);
 /// How long closing waits for what was settled to be sent, when deliveries are still with callers.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -63,6 +65,8 @@ struct Shared {
     /// How long a lease lasts before the client library extends it.
     lease: Duration,
     subscriber: tokio::sync::Mutex<Option<Subscriber>>,
+    /// When the subscription was purged from here.
+    purges: watch::Receiver<Option<SystemTime>>,
     state: Mutex<State<Handler>>,
     /// Something came, or an error, or the end: for callers.
     arrival: Notify,
@@ -88,6 +92,7 @@ impl Pump {
         lease: Duration,
     ) -> Self {
         let state = State::new(receiving.clone(), is_ordered, Instant::now());
+        let purges = clients.purges(&subscription);
         let shared = Arc::new(Shared {
             clients,
             subscription,
@@ -95,6 +100,7 @@ impl Pump {
             receiving,
             lease,
             subscriber: tokio::sync::Mutex::default(),
+            purges,
             state: Mutex::new(state),
             arrival: Notify::new(),
             work: Notify::new(),
@@ -129,7 +135,11 @@ impl Pump {
                 if state.is_closed() {
                     return Err(Operation::Receive.closed());
                 }
-                let taken = state.take(max, now);
+                let purged = *shared.purges.borrow();
+                let (taken, unwanted) = state.take(max, purged, now);
+                for handler in unwanted {
+                    handler.ack();
+                }
                 if !taken.is_empty() {
                     drop(state);
                     return Ok(self.deliver(taken));
@@ -181,7 +191,6 @@ impl Pump {
             }
             state.close(Instant::now())
         };
-        give_back(unseen);
         shared.stop.cancel();
         shared.arrival.notify_waiters();
         let planner = {
@@ -195,10 +204,13 @@ impl Pump {
                 // It ends at once; a panic in it was logged when it happened.
                 drop(planner.await);
             }
-            shared.confirmations.close();
-            shared.confirmations.wait().await;
             shared.streams.close();
             shared.streams.wait().await;
+            // The service learns of the end of the streams first, and sends nothing back by them.
+            sleep(RETURN).await;
+            give_back(unseen);
+            shared.confirmations.close();
+            shared.confirmations.wait().await;
         };
         let is_stopped = timeout_at(deadline, ending).await.is_ok();
         shared.ending.close();
@@ -360,11 +372,16 @@ impl Shared {
             tracing::warn!(subscription = self.subscription, %error, "Pub/Sub does not answer as it should");
         }
         let stale = self.lock().probed(result, Instant::now());
-        for stop in stale {
-            stop.cancel();
-        }
+        end(stale);
         self.arrival.notify_waiters();
         self.work.notify_one();
+    }
+}
+
+/// Ends streams.
+fn end(streams: Vec<CancellationToken>) {
+    for stop in streams {
+        stop.cancel();
     }
 }
 
@@ -381,12 +398,11 @@ async fn plan(shared: Arc<Shared>) {
     while !shared.stop.is_cancelled() {
         let plan = shared.lock().plan(Instant::now());
         let frees = !plan.release.is_empty();
+        // Before anything is given back, so that it does not come back by them.
+        end(plan.close);
         give_back(plan.release);
         if frees {
             shared.space.notify_waiters();
-        }
-        for stop in plan.close {
-            stop.cancel();
         }
         if plan.renew {
             *shared.subscriber.lock().await = None;

@@ -3,7 +3,11 @@ use std::{process::ExitCode, time::Duration};
 use serde::Serialize;
 use towpath::{Attempts, Queue, QueueInfo};
 
-use crate::{Global, output, queue};
+use crate::{
+    Global,
+    output::{self, Paint},
+    queue,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -56,8 +60,8 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
         output::Form::Human => {
             for finding in &findings {
                 let severity = match finding.severity {
-                    Severity::Error => "error",
-                    Severity::Warning => "warning",
+                    Severity::Error => output::paint("error", Paint::Red),
+                    Severity::Warning => output::paint("warning", Paint::Yellow),
                 };
                 output::line(format_args!(
                     "{severity}: {}: {}",

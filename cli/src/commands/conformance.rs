@@ -1,6 +1,5 @@
 use std::{
     collections::VecDeque,
-    io::{IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -10,14 +9,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
+use serde::Serialize;
 use towpath::QueueConfig;
-use towpath_conformance::{Case, Outcome, Report, Run, Suite, Timing, UrlHarness, cases, markdown};
+use towpath_conformance::{
+    Case, Counts, Outcome, Report, Run, Suite, Timing, UrlHarness, cases, markdown,
+};
 
 mod leftovers;
 
-use crate::{Global, output, signal};
+use crate::{Global, confirm, output, signal};
 use leftovers::{Leftovers, Noted};
+use output::Paint;
 
 /// How many cases run at once: they mostly wait.
 const AT_ONCE: usize = 16;
@@ -33,23 +36,20 @@ pub(crate) struct Args {
     /// Name the cases, one a line
     #[arg(long)]
     list: bool,
-    /// Delete the queues that a killed run left behind, as noted in --leftovers
+    /// Delete the queues that killed runs left behind, as noted in the folder --leftovers
     #[arg(long, conflicts_with = "list")]
     sweep: bool,
     /// With --sweep: only queues that are at least this old
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     older_than: Duration,
-    /// Where the queues are noted that are not deleted yet
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "towpath-conformance.leftovers"
-    )]
+    /// The folder in which each run notes the queues that it has not deleted yet, in a file
+    /// towpath-conformance-..leftovers
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
     leftovers: PathBuf,
     /// Only the cases whose name contains this text
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
-    /// Do not ask before queues are created
+    /// Do not ask before queues are created, or deleted by --sweep
     #[arg(long)]
     yes: bool,
     /// How time passes: a cloud is given more slack than a server on this machine
@@ -90,21 +90,73 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
         "no case has {filter:?} in its name; --list shows the names"
     );
     if args.list {
-        return chosen.iter().try_for_each(list).map(|()| ExitCode::SUCCESS);
+        return chosen
+            .iter()
+            .try_for_each(|case| list(global, case))
+            .map(|()| ExitCode::SUCCESS);
     }
-    let leftovers = Arc::new(Leftovers::open(&args.leftovers)?);
     if args.sweep {
-        let swept = leftovers.sweep(args.older_than).await?;
-        output::note(format_args!("{swept} queues deleted"));
-        return Ok(ExitCode::SUCCESS);
+        return sweep(global, &args).await;
     }
     let url = template(args.url.as_deref().unwrap_or_default())?;
     towpath::registry().open_config(QueueConfig::parse(&url.replace("{name}", "towpath-ct"))?)?;
-    announce(&url, chosen.len(), args.yes)?;
+    let announcement = format!(
+        "{} cases at {url}: each creates one to three queues named towpath-ct-.. and deletes them; \
+         about {} requests in all.",
+        chosen.len(),
+        chosen.len() * REQUESTS_PER_CASE
+    );
+    if args.yes {
+        output::tell(&announcement);
+    }
+    confirm::ask(&announcement, "nothing was created", args.yes).await?;
 
-    leftovers.check()?;
+    let leftovers = Arc::new(Leftovers::begin(&args.leftovers)?);
+    let reports = test(&url, &args, chosen, leftovers.clone()).await;
+    let left = leftovers.end();
+    if left > 0 {
+        output::tell(format_args!(
+            "{left} queues were not deleted; they are noted in {}, and --sweep deletes them",
+            leftovers.path().display()
+        ));
+    }
+    let found = Found {
+        server: server(&url),
+        run: reports?,
+    };
+    show(global, &found)?;
+    for (path, text) in [
+        (&args.json, serde_json::to_string_pretty(&found)?),
+        (&args.markdown, markdown(std::slice::from_ref(&found.run))),
+    ] {
+        if let Some(path) = path {
+            std::fs::write(path, text)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    Ok(if found.run.counts().failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What was found, and where.
+#[derive(Serialize)]
+struct Found {
+    server: String,
+    #[serde(flatten)]
+    run: Run,
+}
+
+async fn test(
+    url: &str,
+    args: &Args,
+    chosen: Vec<Case>,
+    leftovers: Arc<Leftovers>,
+) -> anyhow::Result<Run> {
     let suite = Suite::new(Noted {
-        harness: harness(&url, &args),
+        harness: harness(url, args),
         leftovers,
     });
     let suite = match &args.deviations {
@@ -115,27 +167,87 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
         None => suite,
     };
     let name = suite.name().to_owned();
-    let reports = run_all(suite, chosen).await?;
-    let run = Run::new(name, reports);
-    show(global, &run)?;
-    for (path, text) in [
-        (&args.json, serde_json::to_string_pretty(&run)?),
-        (&args.markdown, markdown(std::slice::from_ref(&run))),
-    ] {
-        if let Some(path) = path {
-            std::fs::write(path, text)
-                .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Run::new(name, run_all(suite, chosen).await?))
+}
+
+/// Deletes what killed runs left behind.
+async fn sweep(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let runs = Leftovers::of_ended_runs(&args.leftovers)?;
+    let noted: Vec<(&Leftovers, String)> = runs
+        .iter()
+        .flat_map(|run| {
+            run.queues(args.older_than)
+                .into_iter()
+                .map(move |url| (run, url))
+        })
+        .collect();
+    if !noted.is_empty() && !args.yes {
+        for (_, url) in &noted {
+            output::line(url)?;
         }
     }
-    Ok(if run.counts().failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    if !noted.is_empty() {
+        let question = format!("{} queues are to be deleted.", noted.len());
+        confirm::ask(&question, "nothing was deleted", args.yes).await?;
+    }
+    let bar = output::progress(Some(noted.len() as u64), "deleting");
+    let mut failed = 0;
+    for (run, url) in &noted {
+        match run.sweep(url).await {
+            Ok(()) if global.output == output::Form::Json => {
+                output::json(&serde_json::json!({ "deleted": url }))?;
+            }
+            Ok(()) => output::line(format_args!("deleted {url}"))?,
+            Err(error) => {
+                output::print_error(&error);
+                failed += 1;
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    for run in &runs {
+        run.end();
+    }
+    output::note(format_args!("{} queues deleted", noted.len() - failed));
+    ensure!(
+        failed == 0,
+        "{failed} queues could not be deleted; they stay noted in {}",
+        args.leftovers.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Which server answers: what the URL says, else what the cloud's own variables say, else the cloud.
+fn server(url: &str) -> String {
+    let option = |name: &str| {
+        let config = QueueConfig::parse(&url.replace("{name}", "x")).ok()?;
+        config.option(name).map(str::to_owned)
+    };
+    let variable = |names: &[&str]| {
+        let mut values = names.iter().filter_map(|name| std::env::var(name).ok());
+        values.find(|value| !value.is_empty())
+    };
+    let scheme = url.split_once("://").map_or(url, |(scheme, _)| scheme);
+    let elsewhere = option("endpoint").or_else(|| match scheme {
+        "sqs" => variable(&["AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL"]),
+        "pubsub" => variable(&["PUBSUB_EMULATOR_HOST"]),
+        _ => None,
+    });
+    elsewhere.unwrap_or_else(|| match scheme {
+        "sqs" => option("region")
+            .or_else(|| variable(&["AWS_REGION", "AWS_DEFAULT_REGION"]))
+            .map_or("aws".to_owned(), |region| format!("aws/{region}")),
+        "pubsub" => "google".to_owned(),
+        _ => "in-process".to_owned(),
     })
 }
 
-fn list(case: &Case) -> anyhow::Result<()> {
-    output::line(format_args!("{}", case.path()))
+fn list(global: &Global, case: &Case) -> anyhow::Result<()> {
+    match global.output {
+        output::Form::Json => output::json(&serde_json::json!({ "case": case.path() })),
+        output::Form::Human => output::line(case.path()),
+    }
 }
 
 /// The URL with `{name}` in place of the queue's name.
@@ -172,32 +284,6 @@ fn harness(url: &str, args: &Args) -> UrlHarness {
         _ if url.contains("endpoint=") => harness.with_endpoint_option("endpoint"),
         _ => harness,
     }
-}
-
-/// Says what is to happen, and asks.
-fn announce(url: &str, cases: usize, yes: bool) -> anyhow::Result<()> {
-    let mut err = std::io::stderr().lock();
-    writeln!(
-        err,
-        "{cases} cases at {url}: each creates one to three queues named towpath-ct-.. and deletes them; \
-         about {} requests in all",
-        cases * REQUESTS_PER_CASE
-    )?;
-    if yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        bail!("say --yes to create these queues without being asked");
-    }
-    write!(err, "go on? [y/N] ")?;
-    err.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    ensure!(
-        answer.trim().eq_ignore_ascii_case("y"),
-        "nothing was created"
-    );
-    Ok(())
 }
 
 /// Runs the cases side by side. After Ctrl-C no case is begun; those under way end and clean up.
@@ -244,24 +330,38 @@ async fn run_all(suite: Suite, chosen: Vec<Case>) -> anyhow::Result<Vec<Report>>
     Ok(reports)
 }
 
-fn show(global: &Global, run: &Run) -> anyhow::Result<()> {
+fn show(global: &Global, found: &Found) -> anyhow::Result<()> {
     if global.output == output::Form::Json {
-        output::json(run)?;
-        return Ok(());
+        return output::json(found);
     }
+    let run = &found.run;
     for report in &run.reports {
         let why = match &report.outcome {
             Outcome::Ignored { reason } | Outcome::Deviation { reason, .. } => reason,
             Outcome::Failed { failure } => failure,
             _ => continue,
         };
-        output::line(format_args!(
-            "{:9} {}: {why}",
-            report.outcome.as_str(),
-            report.case.path()
-        ))?;
+        let word = format!("{:9}", report.outcome.as_str());
+        let word = match report.outcome {
+            Outcome::Failed { .. } => output::paint(&word, Paint::Red),
+            _ => output::paint(&word, Paint::Yellow),
+        };
+        output::line(format_args!("{word} {}: {why}", report.case.path()))?;
     }
-    output::line(run)
+    let Counts {
+        passed,
+        ignored,
+        deviations,
+        failed,
+        ..
+    } = run.counts();
+    output::line(format_args!(
+        "backend={} server={} cases={} passed={passed} ignored={ignored} deviations={deviations} \
+         failed={failed}",
+        run.backend.replace(' ', "_"),
+        found.server,
+        run.reports.len()
+    ))
 }
 
 #[cfg(test)]
@@ -284,5 +384,22 @@ mod tests {
             assert_eq!(template(url).unwrap(), wanted);
         }
         assert!(template("orders").is_err());
+    }
+
+    #[test]
+    fn the_server_is_what_the_url_says() {
+        for (url, wanted) in [
+            ("memory://{name}", "in-process"),
+            (
+                "sqs://{name}?endpoint=http://127.0.0.1:9324",
+                "http://127.0.0.1:9324",
+            ),
+            (
+                "pubsub://p/{name}?endpoint=http://127.0.0.1:8085",
+                "http://127.0.0.1:8085",
+            ),
+        ] {
+            assert_eq!(server(url), wanted);
+        }
     }
 }

@@ -1,9 +1,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::ensure;
-use towpath::{Delivery, ErrorKind, Message};
+use indicatif::ProgressBar;
+use towpath::{Consumer, Delivery, ErrorKind, Message, Producer, Queue};
 
-use crate::{Global, output, signal};
+use crate::{Global, output, queue, signal};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -35,14 +36,40 @@ struct Report {
 pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let (from, to) = (global.queue(&args.from)?, global.queue(&args.to)?);
     ensure!(
-        from.config() != to.config(),
+        !from.config().is_same_queue(to.config()),
         "--from and --to are the same queue"
     );
-    let consumer = from.consumer().await?;
     let producer = to.producer().await?;
+    let bar = output::progress(total(&from, args.limit).await, "moving");
+    let report = queue::consuming(from.consumer().await?, async |consumer| {
+        copy_all(&args, consumer, &producer, &bar).await
+    })
+    .await;
+    bar.finish_and_clear();
+    producer.close().await?;
+    let report = report?;
+    match global.output {
+        output::Form::Json => output::json(&report)?,
+        output::Form::Human => output::line(format_args!(
+            "moved {}, possibly twice {}, refused and left in place {}",
+            report.moved, report.possibly_twice, report.refused
+        ))?,
+    }
+    Ok(if report.refused == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn copy_all(
+    args: &Args,
+    consumer: &Consumer,
+    producer: &Producer,
+    bar: &ProgressBar,
+) -> anyhow::Result<Report> {
     let ordered = producer.capabilities().ordering;
     let deduplicates = producer.capabilities().dedup_window.is_some();
-    let bar = output::progress(args.limit, "moving");
     let stopped = signal::stopped();
     tokio::pin!(stopped);
     let mut report = Report::default();
@@ -65,16 +92,10 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
             .iter()
             .map(|delivery| copy(delivery, ordered, deduplicates))
             .collect();
+        let mut copied = Vec::with_capacity(batch.len());
         for (delivery, sent) in batch.into_iter().zip(producer.send_batch(&copies).await) {
             match sent {
-                Ok(_) => match delivery.ack().await {
-                    Ok(_) => report.moved += 1,
-                    Err(error) => {
-                        tracing::warn!(%error, "sent to the target, but not removed from the source");
-                        report.moved += 1;
-                        report.possibly_twice += 1;
-                    }
-                },
+                Ok(_) => copied.push(delivery),
                 Err(error) if error.kind() == ErrorKind::Timeout => {
                     tracing::warn!(%error, "it is unknown whether the target has the message; it stays in the source");
                     report.possibly_twice += 1;
@@ -86,25 +107,23 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
                     refused.push(delivery);
                 }
             }
-            bar.set_position(report.moved);
         }
+        for acked in consumer.ack_batch(copied).await {
+            report.moved += 1;
+            if let Err(error) = acked {
+                tracing::warn!(%error, "sent to the target, but not removed from the source");
+                report.possibly_twice += 1;
+            }
+        }
+        bar.set_position(report.moved);
     }
-    bar.finish_and_clear();
-    drop(refused);
-    consumer.close().await?;
-    producer.close().await?;
-    match global.output {
-        output::Form::Json => output::json(&report)?,
-        output::Form::Human => output::line(format_args!(
-            "moved {}, possibly twice {}, refused and left in place {}",
-            report.moved, report.possibly_twice, report.refused
-        ))?,
-    }
-    Ok(if report.refused == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(report)
+}
+
+/// How many messages there are to move, where the queue can tell.
+async fn total(from: &Queue, limit: Option<u64>) -> Option<u64> {
+    let depth = from.admin().await.ok()?.depth().await.ok()?;
+    Some(depth.total().min(limit.unwrap_or(u64::MAX)))
 }
 
 /// The message as the target can carry it: the same identity, and what the target supports.

@@ -1,9 +1,9 @@
 use std::{process::ExitCode, time::Duration};
 
 use serde::Serialize;
-use towpath::Delivery;
+use towpath::{Consumer, Delivery, Envelope, FailureClass};
 
-use crate::{Global, output, signal};
+use crate::{Global, output, queue, signal};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -19,6 +19,15 @@ pub(crate) struct Args {
     /// as an attempt)
     #[arg(long)]
     ack: bool,
+    /// Move the messages to the queue's dead-letter queue, with this reason, as a worker would
+    /// that cannot handle them; needs --count
+    #[arg(
+        long,
+        value_name = "REASON",
+        conflicts_with = "ack",
+        requires = "count"
+    )]
+    dead_letter: Option<String>,
     /// Print bodies only, as they are
     #[arg(long, conflicts_with = "output")]
     raw: bool,
@@ -44,8 +53,7 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    pub(crate) fn new(delivery: &Delivery) -> Self {
-        let envelope = delivery.envelope();
+    pub(crate) fn new(envelope: &Envelope) -> Self {
         let message = &envelope.message;
         let text = std::str::from_utf8(message.body()).ok();
         Self {
@@ -109,6 +117,14 @@ impl Shown {
 
 pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let consumer = global.queue(&args.queue)?.consumer().await?;
+    let seen = queue::consuming(consumer, async |consumer| {
+        receive(global, &args, consumer).await
+    });
+    output::note(format_args!("{} messages", seen.await?));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn receive(global: &Global, args: &Args, consumer: &Consumer) -> anyhow::Result<usize> {
     let stopped = signal::stopped();
     tokio::pin!(stopped);
     let mut seen = 0;
@@ -126,30 +142,26 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
             break;
         }
         for delivery in batch {
-            seen += 1;
             print(&delivery, global, args.raw)?;
+            seen += 1;
             if args.ack {
                 delivery.ack().await?;
+            } else if let Some(reason) = &args.dead_letter {
+                let class = FailureClass::Permanent;
+                delivery.dead_letter(class, reason).await?;
             } else {
                 held.push(delivery);
             }
         }
     }
-    drop(held);
-    consumer.close().await?;
-    output::note(format_args!("{seen} messages"));
-    Ok(ExitCode::SUCCESS)
+    Ok(seen)
 }
 
 fn print(delivery: &Delivery, global: &Global, raw: bool) -> anyhow::Result<()> {
-    use std::io::Write;
     if raw {
-        let mut out = std::io::stdout().lock();
-        out.write_all(delivery.body())?;
-        out.write_all(b"\n")?;
-        return Ok(());
+        return output::bytes(&[delivery.body(), &b"\n"[..]].concat());
     }
-    let shown = Shown::new(delivery);
+    let shown = Shown::new(delivery.envelope());
     match global.output {
         output::Form::Json => output::json(&shown),
         output::Form::Human => shown.print(),

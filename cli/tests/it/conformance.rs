@@ -1,57 +1,67 @@
-//! `towpath conformance`.
+//! `conformance`.
 
-use assert_cmd::Command;
+use crate::{
+    LocalTest, Outcome, ServerTest,
+    server::{Cloud, Server, unique},
+    tests,
+    tool::{Tool, lines},
+};
 
-fn towpath(folder: &std::path::Path) -> Command {
-    let mut command = Command::cargo_bin("towpath").unwrap();
-    command.current_dir(folder).env_remove("RUST_LOG");
-    command
-}
+pub(crate) const TESTS: &[LocalTest] = tests![
+    the_cases_are_listed_one_a_line,
+    a_run_in_memory_passes_and_leaves_nothing_behind,
+    nothing_is_created_unasked_and_nothing_runs_without_a_case,
+];
 
-#[test]
-fn the_cases_are_listed_one_a_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let output = towpath(folder.path())
-        .args(["conformance", "--list"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success());
+pub(crate) const SERVER_TESTS: &[ServerTest] = tests![
+    one_case_runs_on_a_server,
+    what_a_killed_run_left_is_swept_when_told
+];
+
+fn the_cases_are_listed_one_a_line() -> Outcome {
+    let tool = Tool::new();
+    let text = tool.ok(&["conformance", "--list"]);
     assert!(text.lines().count() >= 60, "{text}");
     assert!(text.lines().all(|line| line.contains("::")), "{text}");
+    assert_eq!(
+        tool.json(&["conformance", "--list"]).len(),
+        text.lines().count()
+    );
+    Ok(())
 }
 
-#[test]
-fn a_run_in_memory_passes_and_leaves_nothing_behind() {
-    let folder = tempfile::tempdir().unwrap();
-    let arguments = [
+fn a_run_in_memory_passes_and_leaves_nothing_behind() -> Outcome {
+    let tool = Tool::new();
+    let text = tool.ok(&[
         "conformance",
         "--url",
         "memory://any",
         "--pace",
         "paused",
         "--yes",
-    ];
-    let files = ["--json", "found.json", "--markdown", "found.md"];
-    let output = towpath(folder.path())
-        .args(arguments)
-        .args(files)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}");
-    let last = text.lines().last().unwrap();
+        "--json",
+        "found.json",
+        "--markdown",
+        "found.md",
+    ]);
+    let last = text.lines().last().unwrap_or_default();
     assert!(
-        last.starts_with("backend=memory ") && last.ends_with("failed=0"),
+        last.starts_with("backend=memory server=in-process cases=") && last.ends_with("failed=0"),
         "{last}"
     );
-    assert!(folder.path().join("found.json").exists() && folder.path().join("found.md").exists());
-    assert!(!folder.path().join("towpath-conformance.leftovers").exists());
+    let found: serde_json::Value = serde_json::from_str(&tool.read("found.json"))?;
+    assert_eq!(found["server"], "in-process");
+    assert!(tool.read("found.md").contains("memory"));
+    let mut left: Vec<_> = std::fs::read_dir(tool.folder())?
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<Result<_, _>>()?;
+    left.sort();
+    assert_eq!(left, ["found.json", "found.md"]);
+    Ok(())
 }
 
-#[test]
-fn nothing_is_created_unasked_and_nothing_runs_without_a_case() {
-    let folder = tempfile::tempdir().unwrap();
+fn nothing_is_created_unasked_and_nothing_runs_without_a_case() -> Outcome {
+    let tool = Tool::new();
     for (arguments, wanted) in [
         (vec!["--url", "memory://any"], "--yes"),
         (
@@ -64,16 +74,68 @@ fn nothing_is_created_unasked_and_nothing_runs_without_a_case() {
         ),
         (vec![], "--url"),
     ] {
-        let output = towpath(folder.path())
-            .arg("conformance")
-            .args(&arguments)
-            .write_stdin("")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            !output.status.success() && text.contains(wanted),
-            "{arguments:?}: {text}"
-        );
+        let run = tool.run(&[&["conformance"][..], &arguments].concat());
+        assert_eq!(run.code, 2, "{arguments:?}: {}", run.out);
+        assert!(run.err.contains(wanted), "{arguments:?}: {}", run.err);
     }
+    Ok(())
+}
+
+fn one_case_runs_on_a_server(server: &Server) -> Outcome {
+    let tool = Tool::new();
+    let url = server.url("any", "");
+    let text = tool.ok(&[
+        "conformance",
+        "--url",
+        &url,
+        "--pace",
+        "local",
+        "--yes",
+        "--filter",
+        "an_acked_message",
+    ]);
+    let last = text.lines().last().unwrap_or_default();
+    assert!(
+        last.contains(&format!(" server={} ", server.endpoint)),
+        "{last}"
+    );
+    assert!(
+        last.ends_with("failed=0") && !last.contains("passed=0"),
+        "{text}"
+    );
+    Ok(())
+}
+
+fn what_a_killed_run_left_is_swept_when_told(server: &Server) -> Outcome {
+    let tool = Tool::new();
+    let name = unique("x").replace("cli-", "towpath-ct-");
+    let url = server.url(&name, "");
+    tool.provision(&url);
+    tool.write(
+        "towpath-conformance-killed.leftovers",
+        format!("created 2026-11-01T00:00:00Z {url}\n"),
+    );
+    let sweep = ["conformance", "--sweep"];
+    let run = tool.run(&sweep);
+    assert_eq!(run.code, 2);
+    assert!(run.out.contains(&name), "{}", run.out);
+    assert!(
+        run.err.contains("nothing was deleted; say --yes"),
+        "{}",
+        run.err
+    );
+    tool.ok(&["check", &url]);
+    let swept = lines(&tool.ok(&[&sweep[..], &["--yes", "--output", "json"]].concat()));
+    assert_eq!(swept.len(), 1);
+    assert!(
+        std::fs::read_dir(tool.folder())?.next().is_none(),
+        "the file is gone"
+    );
+    // A plan of what is missing names the queue as new.
+    let plan = tool.json(&["provision", &url]);
+    assert!(!plan.is_empty(), "the queue is still there");
+    if server.cloud == Cloud::Sqs {
+        assert_eq!(plan[0]["from"], serde_json::Value::Null);
+    }
+    Ok(())
 }

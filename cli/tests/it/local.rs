@@ -1,50 +1,26 @@
 //! What needs no server.
 
-use assert_cmd::Command;
+use crate::{LocalTest, Outcome, tests, tool::Tool};
 
-fn run(arguments: &[&str], folder: &std::path::Path) -> (bool, String, String) {
-    let mut command = Command::cargo_bin("towpath").unwrap();
-    let output = command
-        .current_dir(folder)
-        .env_remove("TOWPATH_CONFIG")
-        .args(arguments)
-        .output()
-        .unwrap();
-    (
-        output.status.success(),
-        String::from_utf8(output.stdout).unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
-}
+pub(crate) const TESTS: &[LocalTest] = tests![
+    mistakes_are_told_with_what_would_be_right,
+    a_bench_in_memory_reports_rate_and_latency_and_no_price,
+    completions_are_printed_for_each_shell,
+    every_command_explains_itself_with_an_example_of_a_queue,
+    colours_come_only_where_they_are_wanted,
+    queues_in_memory_are_checked_counted_and_purged,
+    a_migration_in_memory_ends_when_nothing_more_comes,
+];
 
-#[test]
-fn config_explain_names_each_setting_and_its_place() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = "[queues.orders]\nurl = 'memory://orders'\nlease = '40s'\n[profiles.aws.queues.orders]\nurl = 'sqs://orders'\n";
-    std::fs::write(folder.path().join("towpath.toml"), file).unwrap();
-    let (ok, text, _) = run(&["config", "explain"], folder.path());
-    assert!(
-        ok && text.contains("memory://orders")
-            && text.contains("40s")
-            && text.contains("towpath.toml"),
-        "{text}"
-    );
-    let (ok, text, _) = run(
-        &["config", "explain", "--profile", "aws", "--output", "json"],
-        folder.path(),
-    );
-    assert!(ok && text.contains("sqs://orders"), "{text}");
-}
-
-#[test]
-fn mistakes_are_told_with_what_would_be_right() {
-    let folder = tempfile::tempdir().unwrap();
+fn mistakes_are_told_with_what_would_be_right() -> Outcome {
+    let tool = Tool::new();
     for (arguments, wanted) in [
         (
             vec!["depth", "sqs://orders?regoin=x"],
             "did you mean \"region\"?",
         ),
         (vec!["depth", "orders"], "TOWPATH_QUEUES__ORDERS__URL"),
+        (vec!["depth"], "no queue is configured"),
         (vec!["purge", "memory://orders"], "--yes"),
         (
             vec!["send", "memory://orders", "x", "--attribute", "novalue"],
@@ -55,43 +31,153 @@ fn mistakes_are_told_with_what_would_be_right() {
             "reserved",
         ),
         (
-            vec!["migrate", "--from", "memory://a", "--to", "memory://a"],
+            vec![
+                "migrate",
+                "--from",
+                "memory://a",
+                "--to",
+                "memory://a?lease=40s",
+            ],
             "the same queue",
         ),
+        (
+            vec![
+                "receive",
+                "memory://a",
+                "--dead-letter",
+                "no",
+                "--count",
+                "1",
+                "--ack",
+            ],
+            "cannot be used with",
+        ),
+        (
+            vec!["dlq", "redrive", "memory://a", "--yes"],
+            "name the target with --to",
+        ),
+        (vec!["bench"], "<QUEUE>"),
     ] {
-        let (ok, _, error) = run(&arguments, folder.path());
-        assert!(!ok && error.contains(wanted), "{arguments:?}: {error}");
+        let run = tool.run(&arguments);
+        assert_eq!(run.code, 2, "{arguments:?}");
+        assert!(run.err.contains(wanted), "{arguments:?}: {}", run.err);
     }
+    Ok(())
 }
 
-#[test]
-fn a_bench_in_memory_reports_rate_and_latency() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ok, text, error) = run(
-        &[
-            "bench",
-            "memory://b",
-            "--messages",
-            "500",
-            "--output",
-            "json",
-        ],
-        folder.path(),
-    );
-    assert!(ok, "{error}");
-    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+fn a_bench_in_memory_reports_rate_and_latency_and_no_price() -> Outcome {
+    let tool = Tool::new();
+    let report = tool.json(&["bench", "memory://b", "--messages", "500"]);
+    let report = &report[0];
     assert_eq!(report["messages"], 500);
-    assert!(report["latency_ms"]["p99"].as_f64().unwrap() > 0.0);
+    assert!(report["latency_ms"]["p99"].as_f64() > Some(0.0));
+    assert!(report.get("price").is_none() && report.get("requests").is_none());
+    let shown = tool.ok(&["bench", "memory://b", "--messages", "500"]);
+    assert!(shown.contains("requests: none"), "{shown}");
+    Ok(())
 }
 
-#[test]
-fn completions_are_printed_for_each_shell() {
-    let folder = tempfile::tempdir().unwrap();
+fn completions_are_printed_for_each_shell() -> Outcome {
+    let tool = Tool::new();
     for shell in ["bash", "zsh", "fish"] {
-        let (ok, text, _) = run(&["completions", shell], folder.path());
+        let text = tool.ok(&["completions", shell]);
         assert!(
-            ok && text.contains("towpath") && text.contains("conformance"),
+            text.contains("towpath") && text.contains("conformance"),
             "{shell}"
         );
     }
+    Ok(())
+}
+
+fn every_command_explains_itself_with_an_example_of_a_queue() -> Outcome {
+    let tool = Tool::new();
+    let all = tool.ok(&["--help"]);
+    for command in [
+        "send",
+        "receive",
+        "depth",
+        "check",
+        "provision",
+        "dlq",
+        "migrate",
+        "purge",
+        "bench",
+        "conformance",
+        "config",
+        "completions",
+    ] {
+        assert!(all.contains(&format!("  {command} ")), "{command} in {all}");
+        let help = tool.ok(&[command, "--help"]);
+        assert!(help.contains("Usage: towpath"), "{help}");
+        let undocumented = help
+            .lines()
+            .find(|line| line.trim_start().starts_with("--") && !line.trim().contains("  "))
+            .filter(|_| !help.contains("\n          "));
+        assert_eq!(
+            undocumented, None,
+            "an option of {command} is not explained"
+        );
+    }
+    for command in ["list", "show", "redrive", "edit", "discard"] {
+        tool.ok(&["dlq", command, "--help"]);
+    }
+    Ok(())
+}
+
+fn colours_come_only_where_they_are_wanted() -> Outcome {
+    let depth = ["depth", "memory://c"];
+    let colored = |tool: &Tool, more: &[&str]| {
+        let run = tool.run(&[&depth[..], more].concat());
+        assert_eq!(run.code, 0, "{}", run.err);
+        run.out.contains('\u{1b}')
+    };
+    let tool = Tool::new();
+    assert!(!colored(&tool, &[]), "not in a pipe");
+    assert!(colored(&tool, &["--color", "always"]));
+    assert!(!colored(&tool, &["--color", "never"]));
+    let tool = Tool::new().with_variable("NO_COLOR", "1");
+    assert!(!colored(&tool, &["--color", "auto"]));
+    assert!(
+        colored(&tool, &["--color", "always"]),
+        "what is said goes before what is set"
+    );
+    Ok(())
+}
+
+fn queues_in_memory_are_checked_counted_and_purged() -> Outcome {
+    let tool = Tool::new();
+    let url = "memory://m?dead_letter=m-dlq&max_attempts=5";
+    tool.ok(&["provision", url, "--apply"]);
+    assert!(
+        tool.json(&["check", url])
+            .iter()
+            .all(|finding| finding["severity"] == "warning")
+    );
+    let depth = tool.json(&["depth", url]);
+    assert_eq!(depth[0]["depth"]["ready"], 0);
+    assert_eq!(tool.json(&["purge", url, "--yes"]).len(), 1);
+    assert_eq!(tool.json(&["send", url, "x"]).len(), 1);
+    assert!(tool.json(&["receive", url, "--idle", "10ms"]).is_empty());
+    assert!(
+        tool.json(&["dlq", "list", url, "--idle", "10ms"])
+            .is_empty()
+    );
+    let redriven = tool.json(&["dlq", "redrive", url, "--idle", "10ms", "--yes"]);
+    assert_eq!(redriven[0]["end"], "empty");
+    Ok(())
+}
+
+fn a_migration_in_memory_ends_when_nothing_more_comes() -> Outcome {
+    let tool = Tool::new();
+    let report = tool.json(&[
+        "migrate",
+        "--from",
+        "memory://a",
+        "--to",
+        "memory://b",
+        "--idle",
+        "10ms",
+    ]);
+    assert_eq!(report[0]["moved"], 0);
+    Ok(())
 }

@@ -330,8 +330,7 @@ async fn refused_credentials_are_told_and_not_retryable(cx: Context) -> CaseResu
 /// cut comes back when its lease runs out, so the lease is short.
 async fn cuttable(cx: &Context) -> Result<(TestQueue, TestQueue), CaseError> {
     let direct = cx.short_queue().await?;
-    let name = direct.queue().config().target().to_owned();
-    let config = match cx.harness().cuttable(&name).await {
+    let config = match cx.harness().cuttable(direct.queue().config()).await {
         Ok(config) => config,
         Err(error) if error.kind() == ErrorKind::Unsupported => {
             return Err(CaseError::ignored(error.message()));

@@ -105,6 +105,10 @@ impl Registry {
         nanos(self.epoch.elapsed())
     }
 
+    fn nanos_at(&self, at: Instant) -> u64 {
+        nanos(at.saturating_duration_since(self.epoch))
+    }
+
     fn instant(&self, at: u64) -> Instant {
         let far = Duration::from_secs(86_400 * 365);
         self.epoch + Duration::from_nanos(at).min(far)
@@ -115,13 +119,21 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Makes deliveries of what was received just now.
-pub(super) fn register(shared: &Arc<Shared>, received: Vec<Received>) -> Vec<Delivery> {
+/// Makes deliveries of what was received just now. The leases began at the latest at `latest`,
+/// where that is known: an answer may have waited for us, and its leases did not.
+pub(super) fn register(
+    shared: &Arc<Shared>,
+    received: Vec<Received>,
+    latest: Option<Instant>,
+) -> Vec<Delivery> {
     if received.is_empty() {
         return Vec::new();
     }
     let registry = &shared.leases;
-    let now = registry.now();
+    let now = latest.map_or_else(
+        || registry.now(),
+        |latest| registry.now().min(registry.nanos_at(latest)),
+    );
     let last = now.saturating_add(nanos(shared.max_hold()));
     let (first_end, heartbeat) = match shared.lease_duration() {
         Some(duration) => {
@@ -524,10 +536,13 @@ impl Due {
 
 impl Drop for Due {
     fn drop(&mut self) {
-        self.entry()
-            .state
-            .fetch_and(!phase::EXTENDING, Ordering::AcqRel);
-        self.group.changed.notify_waiters();
+        let entry = self.entry();
+        let before = entry.state.fetch_and(!phase::EXTENDING, Ordering::AcqRel);
+        // A nack waits for the end of the extension, and all want to hear of a lost lease. An
+        // extended one is nobody's news, and a group may have hundreds of handlers waiting.
+        if matches!(before & phase::MASK, phase::NACKING | phase::LOST) {
+            self.group.changed.notify_waiters();
+        }
     }
 }
 

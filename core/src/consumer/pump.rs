@@ -356,8 +356,11 @@ async fn run(
             requested += size.get();
             let shared = shared.clone();
             polls.spawn(async move {
+                // The broker answers within the wait. Where this process was stopped or starved,
+                // its answer is read later, and leases may be over by then.
+                let latest = Instant::now().checked_add(wait);
                 let result = shared.call_receive(size, wait).await;
-                let result = result.map(|received| shared.admit(received));
+                let result = result.map(|received| shared.admit(received, latest));
                 Answer {
                     size: size.get(),
                     start,

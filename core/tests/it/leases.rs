@@ -1,5 +1,13 @@
 //! Leases: kept at half of their time, and told when they are lost.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake},
+};
+
 use tokio::time::{Instant, sleep, timeout};
 use towpath_core::{Consumer, ConsumerOptions, ErrorKind, Lease};
 
@@ -69,6 +77,26 @@ async fn a_failed_extension_is_tried_again_before_the_lease_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_ran_while_its_answer_was_on_the_way_is_not_believed_in() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(0);
+    // The process was stopped for longer than the wait of the request and the lease.
+    *lock(&script.receive_takes) = 20 * SECOND + LEASE + SECOND;
+    script.make_ready([1]);
+    let begun = Instant::now();
+    let stale = consumer.receive_batch(1, 20 * SECOND).await.unwrap();
+    assert!(stale.is_empty(), "it is somebody else's by now");
+    assert!(begun.elapsed() > LEASE, "it came");
+    // An answer within the wait may have been made just now.
+    *lock(&script.receive_takes) = 10 * SECOND;
+    script.make_ready([2]);
+    let delivery = consumer.receive().await.unwrap();
+    sleep(LEASE * 2).await;
+    assert!(!delivery.is_lease_lost());
+    delivery.ack().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn lease_lost_fires_when_the_broker_says_so() {
     let script = Script::new(|_| {});
     let consumer = script.consumer(0);
@@ -119,6 +147,44 @@ async fn a_lease_is_held_for_its_longest_time_and_no_longer() {
     let held = begun.elapsed();
     assert!(held <= longest && held + SECOND > longest, "{held:?}");
     assert_eq!(script.extensions().len(), 1, "{:?}", script.extensions());
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_extension_wakes_nobody_and_a_lost_lease_wakes_its_handler() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(0);
+    script.make_ready(1..=10);
+    let deliveries = consumer.receive_batch(10, SECOND).await.unwrap();
+    assert_eq!(deliveries.len(), 10);
+    let wakes = Arc::new(Wakes::default());
+    let waker = wakes.clone().into();
+    let mut waiting: Vec<_> = deliveries
+        .iter()
+        .map(|d| Box::pin(d.lease_lost()))
+        .collect();
+    let mut poll = || {
+        let context = &mut Context::from_waker(&waker);
+        let ready = waiting.iter_mut().map(|w| w.as_mut().poll(context));
+        ready.filter(Poll::is_ready).count()
+    };
+    assert_eq!(poll(), 0);
+    sleep(LEASE * 3).await;
+    assert!(script.extensions().len() > 4);
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+    lock(&script.extend_errors).push_back(Some(error(ErrorKind::LeaseLost)));
+    sleep(LEASE).await;
+    assert!(wakes.0.load(Ordering::SeqCst) > 0);
+    assert_eq!(poll(), 1);
 }
 
 #[tokio::test(start_paused = true)]

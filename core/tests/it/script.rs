@@ -43,8 +43,9 @@ pub(crate) struct Script {
     pub(crate) receive_errors: Mutex<VecDeque<Error>>,
     pub(crate) ack_errors: Mutex<VecDeque<Option<Error>>>,
     pub(crate) extend_errors: Mutex<VecDeque<Option<Error>>>,
-    /// How long each kind of call takes.
+    /// How long each kind of call takes; a receive, after its messages were leased.
     pub(crate) extend_takes: Mutex<Duration>,
+    pub(crate) receive_takes: Mutex<Duration>,
     pub(crate) ack_takes: Mutex<Duration>,
     /// Whether a nacked message is ready again.
     pub(crate) gives_again: Mutex<bool>,
@@ -90,6 +91,7 @@ impl Script {
             extend_errors: Mutex::default(),
             extend_takes: Mutex::default(),
             ack_takes: Mutex::default(),
+            receive_takes: Mutex::default(),
             gives_again: Mutex::default(),
             given: Mutex::default(),
         })
@@ -233,6 +235,8 @@ impl driver::Consumer for Script {
             };
             if !received.is_empty() {
                 lock(&self.given).extend(received.iter().cloned());
+                let takes = *lock(&self.receive_takes);
+                sleep(takes).await;
                 return Ok(received);
             }
             if timeout_at(deadline, arrival).await.is_err() {

@@ -2,13 +2,16 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use towpath_core::{Envelope, Error, FailureClass, FailureRecord};
 use uuid::Uuid;
 
 /// What a [`Redrive`](crate::Redrive) did. Every message that was seen is in one of the figures
 /// after it.
-#[derive(Clone, Debug)]
+///
+/// As JSON it is one object, in which `end` is the reason of the end and `error` the error that
+/// ended it, where there is one: `{"seen":10, .., "dry_run":false, "end":"empty"}`.
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RedriveReport {
     /// Messages that were seen.
@@ -27,11 +30,13 @@ pub struct RedriveReport {
     /// Whether nothing was changed.
     pub dry_run: bool,
     /// Why it ended.
+    #[serde(flatten)]
     pub end: RedriveEnd,
 }
 
 /// Why a redrive ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "end", content = "error", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RedriveEnd {
     /// Nothing more came.
@@ -43,7 +48,11 @@ pub enum RedriveEnd {
     /// The signal came.
     Stopped,
     /// A whole batch could not be sent.
-    TargetFailed(Error),
+    TargetFailed(#[serde(serialize_with = "as_text")] Error),
+}
+
+fn as_text<S: Serializer>(error: &Error, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(error)
 }
 
 impl RedriveReport {

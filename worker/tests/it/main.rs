@@ -1,4 +1,4 @@
-//! The worker on the in-memory queue, under a paused clock.
+//! The worker on the in-memory queue, under a paused clock, and as processes on an SQS server.
 // The ledger prints its figures.
 #![allow(missing_docs, clippy::print_stdout)]
 
@@ -14,6 +14,8 @@ mod lease;
 mod ledger;
 mod metrics;
 mod pause;
+#[cfg(unix)]
+mod process;
 mod receive;
 mod redrive;
 mod retry;

@@ -9,7 +9,7 @@ use towpath_core::{
     Consumer, ErrorKind, FailureClass, FailureRecord, Message, Outcome, Producer, Queue, Registry,
 };
 use towpath_memory::{Faults, MemoryBackend};
-use towpath_worker::{Fate, Redrive, RedriveEnd, RedriveFilter};
+use towpath_worker::{Fate, Redrive, RedriveEnd, RedriveFilter, redrive};
 
 use crate::driver::StubbornDriver;
 use crate::support::{SECOND, Setup, eventually, start};
@@ -328,6 +328,60 @@ async fn a_redrive_without_a_target_or_into_itself_is_refused() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("itself"), "{error}");
+    queues.bury("x", |_| {}).await;
+    let dead = || async { queues.dead.producer().await.unwrap() };
+    for redrive in [
+        Redrive::new(queues.dead().await).to(dead().await),
+        Redrive::new(queues.dead().await)
+            .to(queues.orders().await)
+            .route("orders", dead().await),
+    ] {
+        let error = redrive.run().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert!(error.to_string().contains("memory://dead"), "{error}");
+    }
+    assert_eq!(depth(&queues.dead).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_json_with_the_reason_of_its_end() {
+    let queues = Queues::new();
+    queues.bury("x", |_| {}).await;
+    let orders = queues.orders().await;
+    let redrive = || async { Redrive::new(queues.dead().await).route("orders", orders.clone()) };
+    let report = redrive().await.dry_run(true).run().await.unwrap();
+    assert_eq!(
+        serde_json::to_value(&report).unwrap(),
+        serde_json::json!({
+            "seen": 1, "redriven": 1, "unacked": 0, "filtered_out": 0, "no_route": 0,
+            "not_sent": 0, "dry_run": true, "end": "empty",
+        })
+    );
+    orders.close().await.unwrap();
+    let report = redrive().await.run().await.unwrap();
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["end"], "target_failed");
+    assert!(json["error"].as_str().unwrap().contains("closed"), "{json}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edited_copy_is_a_redrive_like_any_other() {
+    let queues = Queues::new();
+    let sent = queues
+        .bury("wrong", |record| {
+            record.ordering_key = Some("customer-4".into())
+        })
+        .await;
+    let (dead, orders) = (queues.dead().await, queues.orders().await);
+    let letter = dead.receive().await.unwrap();
+    let message = redrive::copy(letter.envelope(), dead.queue(), &orders).with_body("right");
+    assert_eq!(message.body(), "right");
+    assert_eq!(message.idempotency_key(), sent.idempotency_key());
+    assert_eq!(message.ordering_key(), Some("customer-4"));
+    assert_eq!(message.failure().unwrap().redrives, 1);
+    orders.send(message).await.unwrap();
+    letter.ack().await.unwrap();
+    assert_eq!(depth(&queues.origin).await, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,10 +49,11 @@ func serve(port int) error {
 	defer fake.Close()
 
 	guard := &guard{fake: fake}
+	faults := &faults{}
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxRequest),
-		grpc.UnaryInterceptor(guard.unary),
-		grpc.StreamInterceptor(answerPings),
+		grpc.ChainUnaryInterceptor(faults.unary, guard.unary),
+		grpc.ChainStreamInterceptor(faults.stream, answerPings),
 	)
 	pubsubpb.RegisterPublisherServer(server, &fake.GServer)
 	pubsubpb.RegisterSubscriberServer(server, &fake.GServer)
@@ -66,9 +67,12 @@ func serve(port int) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
+	routes := http.NewServeMux()
+	routes.Handle(faultsPath, faults)
+	routes.Handle("/", googleREST(transcoder))
 	web := &http.Server{
 		Addr:      net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
-		Handler:   googleREST(transcoder),
+		Handler:   routes,
 		Protocols: &protocols,
 		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: 10_000},
 	}

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::Program;
 use crate::tools::{self, Tools, debian};
@@ -26,7 +26,7 @@ impl ElasticMq {
         let config = workspace::server_source("elasticmq", "elasticmq.conf")?;
         let fingerprint = tools::fingerprint(VERSION, &[&pom, &config]);
         let folder = tools.installed(&format!("elasticmq-{VERSION}"), &fingerprint, |folder| {
-            fetch(tools, &pom, folder)?;
+            tools.maven_jars(&pom, folder)?;
             Ok(fs::write(folder.join("elasticmq.conf"), &config)?)
         })?;
         Ok(Self {
@@ -35,27 +35,6 @@ impl ElasticMq {
             fingerprint,
         })
     }
-}
-
-/// Copies the server's jars into the folder's `lib`.
-fn fetch(tools: &Tools, pom: &str, folder: &Path) -> Result<()> {
-    let maven = debian::require(debian::MAVEN)?;
-    // A copy, so that Maven leaves nothing beside the committed file.
-    fs::write(folder.join("pom.xml"), pom)?;
-    let repository = tools.path("maven");
-    let local = format!("-Dmaven.repo.local={}", repository.display());
-    let mut command = Command::new(maven);
-    command
-        .current_dir(folder)
-        .args(["--batch-mode", "--quiet", "-Dstyle.color=never", &local])
-        .args([
-            "dependency:copy-dependencies",
-            "-DincludeScope=runtime",
-            "-DoutputDirectory=lib",
-        ]);
-    tools::run(&mut command)?;
-    fs::read_dir(folder.join("lib")).context("Maven copied nothing")?;
-    tools.forget(&repository)
 }
 
 impl Program for ElasticMq {

@@ -6,26 +6,49 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::Program;
-use crate::tools::{self, debian};
+use crate::tools::{self, Tools, debian};
+use crate::workspace;
 
 /// Names the jar where it is not in a usual place.
 const VARIABLE: &str = "TOWPATH_PUBSUB_EMULATOR_JAR";
+/// The version that is packed with two versions of gRPC that do not fit: it does not notice when a
+/// client cancels a stream or its connection breaks, and goes on sending messages there.
+const UNFIT: [u32; 3] = [0, 8, 20];
+/// The version of `io.grpc:grpc-api` in `pom.xml`, that of the rest of gRPC in that emulator.
+const GRPC: &str = "1.68.1";
+const MAIN: &str = "com.google.cloud.pubsub.testing.v1.Main";
 /// Where a Google Cloud CLI keeps the emulator.
 const COMPONENT: &str = "platform/pubsub-emulator/lib";
 
 pub(super) struct Emulator {
     java: PathBuf,
-    jar: PathBuf,
+    /// The jar, after what mends it.
+    classes: Vec<PathBuf>,
     version: String,
 }
 
 impl Emulator {
-    /// Finds the emulator, which no package registry has.
-    pub(super) fn find() -> Result<Self> {
-        let jar = jar()?;
+    /// Finds the emulator, which no package registry has, and mends it where it is broken.
+    pub(super) fn install(tools: &Tools) -> Result<Self> {
+        let jar = find()?.with_context(missing)?;
         let java = debian::require(debian::JAVA)?;
-        let version = jar.display().to_string();
-        Ok(Self { java, jar, version })
+        let mut version = jar.display().to_string();
+        let mut classes = Vec::new();
+        if is_unfit(&jar) {
+            let pom = workspace::server_source("google", "pom.xml")?;
+            let fingerprint = tools::fingerprint(GRPC, &[&pom]);
+            let folder = tools.installed(&format!("grpc-api-{GRPC}"), &fingerprint, |folder| {
+                tools.maven_jars(&pom, folder)
+            })?;
+            version = format!("{version} {fingerprint}");
+            classes.push(folder.join("lib").join(format!("grpc-api-{GRPC}.jar")));
+        }
+        classes.push(jar);
+        Ok(Self {
+            java,
+            classes,
+            version,
+        })
     }
 }
 
@@ -37,15 +60,41 @@ impl Program for Emulator {
     fn command(&self, port: u16, _folder: &Path) -> Result<Command> {
         let mut command = Command::new(&self.java);
         command
-            .arg("-jar")
-            .arg(&self.jar)
+            .arg("-cp")
+            .arg(std::env::join_paths(&self.classes).context("the path of the emulator")?)
+            .arg(MAIN)
             .arg("--host=127.0.0.1")
             .arg(format!("--port={port}"));
         Ok(command)
     }
 }
 
-fn jar() -> Result<PathBuf> {
+fn is_unfit(jar: &Path) -> bool {
+    let name = jar.file_name().and_then(|name| name.to_str());
+    name.and_then(version).is_some_and(|found| found == UNFIT)
+}
+
+/// Whether there is no emulator on this machine.
+///
+/// # Errors
+///
+/// When one is named that is not there.
+pub(super) fn is_missing() -> Result<bool> {
+    Ok(find()?.is_none())
+}
+
+/// How to come by the emulator.
+pub(super) fn missing() -> String {
+    format!(
+        "Google's Pub/Sub emulator is not installed. Install it with one of\n\
+         \x20   gcloud components install pubsub-emulator\n\
+         \x20   sudo apt-get install google-cloud-cli-pubsub-emulator   \
+         (with Google's package source, https://cloud.google.com/sdk/docs/install)\n\
+         or name its jar: export {VARIABLE}=/path/to/cloud-pubsub-emulator-VERSION-all.jar"
+    )
+}
+
+fn find() -> Result<Option<PathBuf>> {
     if let Some(jar) = std::env::var_os(VARIABLE) {
         let jar = PathBuf::from(jar);
         if !jar.is_file() {
@@ -54,6 +103,7 @@ fn jar() -> Result<PathBuf> {
         // The emulator runs in a folder of its own.
         return jar
             .canonicalize()
+            .map(Some)
             .with_context(|| format!("finding {}", jar.display()));
     }
     let mut folders = vec![
@@ -65,7 +115,7 @@ fn jar() -> Result<PathBuf> {
     ];
     folders.extend(std::env::home_dir().map(|home| home.join("google-cloud-sdk")));
     if let Some(jar) = newest_jar(&folders) {
-        return Ok(jar);
+        return Ok(Some(jar));
     }
     // Asking takes a second, so it comes last.
     let asked = tools::find("gcloud").and_then(|gcloud| {
@@ -73,15 +123,7 @@ fn jar() -> Result<PathBuf> {
     });
     folders.clear();
     folders.extend(asked.map(PathBuf::from));
-    newest_jar(&folders).with_context(|| {
-        format!(
-            "Google's Pub/Sub emulator is not installed. Install it with one of\n\
-             \x20   gcloud components install pubsub-emulator\n\
-             \x20   sudo apt-get install google-cloud-cli-pubsub-emulator   \
-             (with Google's package source, https://cloud.google.com/sdk/docs/install)\n\
-             or name its jar: export {VARIABLE}=/path/to/cloud-pubsub-emulator-VERSION-all.jar"
-        )
-    })
+    Ok(newest_jar(&folders))
 }
 
 /// The emulator of the first of these folders that has one; its newest where there are several.
@@ -164,6 +206,20 @@ mod tests {
             "{}",
             jar.display()
         );
+    }
+
+    #[test]
+    fn only_the_version_that_does_not_fit_is_mended() {
+        for (name, unfit) in [
+            ("cloud-pubsub-emulator-0.8.20-all.jar", true),
+            ("cloud-pubsub-emulator-0.8.19-all.jar", false),
+            ("cloud-pubsub-emulator-0.8.21-all.jar", false),
+            ("emulator.jar", false),
+        ] {
+            assert_eq!(is_unfit(&Path::new("lib").join(name)), unfit, "{name}");
+        }
+        let pom = workspace::server_source("google", "pom.xml").expect("the pom");
+        assert!(pom.contains(&format!("<version>{GRPC}</version>")));
     }
 
     #[test]

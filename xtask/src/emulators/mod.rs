@@ -44,8 +44,7 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Server {
     /// Pub/Sub, Google's own emulator
-    // First, because it is the one that has to be there: its absence is told before anything is
-    // installed.
+    // First, because it is the one that can be missing: that is told before anything is installed.
     Google,
     /// SQS, in Node.js
     Fauxqs,
@@ -67,6 +66,34 @@ impl Server {
     /// Every server there is.
     pub(crate) fn all() -> &'static [Self] {
         Self::value_variants()
+    }
+
+    /// These servers, less Google's emulator where it is not installed, which is said then: no
+    /// package registry has it, so tests do without it.
+    ///
+    /// # Errors
+    ///
+    /// When an emulator is named that is not there.
+    pub(crate) fn available(wanted: &[Self]) -> Result<Vec<Self>> {
+        let mut available = wanted.to_vec();
+        if available.contains(&Self::Google) && google::is_missing()? {
+            available.retain(|server| *server != Self::Google);
+            say!(
+                "warning: the tests on Google's Pub/Sub emulator are left out.\n{}",
+                google::missing()
+            );
+        }
+        Ok(available)
+    }
+
+    /// The arguments of test programs that leave out the tests of what is wanted but not available.
+    pub(crate) fn leaving_out(wanted: &[Self], available: &[Self]) -> &'static [&'static str] {
+        if wanted.contains(&Self::Google) && !available.contains(&Self::Google) {
+            // So all tests are named that need it.
+            &["--skip", "gcloud"]
+        } else {
+            &[]
+        }
     }
 
     /// The name on the command line, in the state file and of the log.
@@ -101,7 +128,7 @@ impl Server {
         Ok(match self {
             Self::Fauxqs => Box::new(fauxqs::Fauxqs::install(tools)?),
             Self::ElasticMq => Box::new(elasticmq::ElasticMq::install(tools)?),
-            Self::Google => Box::new(google::Emulator::find()?),
+            Self::Google => Box::new(google::Emulator::install(tools)?),
             Self::Pstest => Box::new(pstest::Pstest::install(tools)?),
         })
     }

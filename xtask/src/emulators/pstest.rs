@@ -13,7 +13,14 @@ use crate::workspace;
 /// The version of `cloud.google.com/go/pubsub/v2` in `go.mod`.
 const VERSION: &str = "2.8.1";
 /// What the program is made from.
-const SOURCES: [&str; 5] = ["go.mod", "go.sum", "main.go", "guard.go", "rest.go"];
+const SOURCES: [&str; 6] = [
+    "go.mod",
+    "go.sum",
+    "main.go",
+    "guard.go",
+    "faults.go",
+    "rest.go",
+];
 
 pub(super) struct Pstest {
     binary: PathBuf,

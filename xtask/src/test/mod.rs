@@ -39,8 +39,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let begun = Instant::now();
     let tools = Tools::open()?;
     let instance = Instance::own(&tools)?;
-    let tested = instance.up(&tools, Server::all()).and_then(|running| {
-        let mut command = command(options);
+    let servers = Server::available(Server::all())?;
+    let left_out = Server::leaving_out(Server::all(), &servers);
+    let tested = instance.up(&tools, &servers).and_then(|running| {
+        let mut command = command(options, left_out);
         say!("running {}", workspace::cargo_line(&command));
         command
             .env(REQUIRED, "1")
@@ -59,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// The command that runs the tests.
-fn command(options: &Options) -> Command {
+fn command(options: &Options, left_out: &[&str]) -> Command {
     let mut command = workspace::cargo();
     command.arg("test");
     if options.only_package.is_empty() {
@@ -70,8 +72,8 @@ fn command(options: &Options) -> Command {
     }
     // One report of everything that fails is worth more than an early end.
     command.arg("--no-fail-fast");
-    if !options.arguments.is_empty() {
-        command.arg("--").args(&options.arguments);
+    if !options.arguments.is_empty() || !left_out.is_empty() {
+        command.arg("--").args(left_out).args(&options.arguments);
     }
     command
 }
@@ -126,7 +128,7 @@ mod tests {
     use super::*;
 
     fn arguments(options: &Options) -> String {
-        workspace::cargo_line(&command(options))
+        workspace::cargo_line(&command(options, &[]))
     }
 
     #[test]
@@ -135,6 +137,22 @@ mod tests {
             arguments(&Options::default()),
             "cargo test --workspace --no-fail-fast"
         );
+    }
+
+    #[test]
+    fn without_google_s_emulator_its_tests_are_left_out() {
+        let some: Vec<Server> = Server::all()
+            .iter()
+            .copied()
+            .filter(|server| *server != Server::Google)
+            .collect();
+        let left_out = Server::leaving_out(Server::all(), &some);
+        assert_eq!(
+            workspace::cargo_line(&command(&Options::default(), left_out)),
+            "cargo test --workspace --no-fail-fast -- --skip gcloud"
+        );
+        assert!(Server::leaving_out(Server::all(), Server::all()).is_empty());
+        assert!(Server::leaving_out(&some, &some).is_empty());
     }
 
     #[test]

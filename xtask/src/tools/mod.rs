@@ -2,6 +2,7 @@
 
 pub(crate) mod debian;
 mod go;
+mod maven;
 mod node;
 
 use std::ffi::OsStr;

@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 use towpath_core::{ErrorKind, Result};
 
 use super::{
-    Shared, give_back,
+    Shared, end, give_back,
     state::{Ack, Outcome, Unheld},
 };
 use crate::error::{self, Operation};
@@ -68,9 +68,11 @@ impl Ticket {
             return Err(Operation::Nack.closed());
         }
         if delay.is_zero() {
+            let streams = state.close_unasked(now);
             let handlers = state.nack(self.entry, now);
             let is_late = state.is_late();
             drop(state);
+            end(streams);
             give_back(handlers.ok_or_else(|| Operation::Nack.lease_lost())?);
             self.shared.settled(is_late);
             return Ok(());
@@ -148,12 +150,19 @@ async fn confirm(
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let (handlers, is_late) = {
+        let now = Instant::now();
+        let (handlers, streams, is_late) = {
             let mut state = self.shared.lock();
-            let handlers = state.nack(self.entry, Instant::now());
-            (handlers, state.is_late())
+            let handlers = state.nack(self.entry, now);
+            let streams = if handlers.is_some() {
+                state.close_unasked(now)
+            } else {
+                Vec::new()
+            };
+            (handlers, streams, state.is_late())
         };
         if let Some(handlers) = handlers {
+            end(streams);
             give_back(handlers);
             self.shared.settled(is_late);
         }

@@ -1,13 +1,21 @@
 //! Reads one stream, and opens it anew when it ends.
 
-use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use google_cloud_pubsub::{
     model::Message as Raw,
     subscriber::{MessageStream, handler::Handler},
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 use towpath_core::Error;
 
@@ -19,6 +27,8 @@ use crate::{
 
 /// How many messages are taken from a stream before callers see them.
 const BATCH: usize = 256;
+/// How many turns other tasks have before a stream is given up.
+const TURNS: usize = 4;
 
 /// How reading ended.
 enum End {
@@ -95,20 +105,19 @@ async fn read(
         }
         // One future until it is ready: dropping it while it opens the stream would begin anew.
         let mut next = pin!(stream.next());
-        let polled = futures::poll!(next.as_mut());
-        let item = match polled {
+        let item = match futures::poll!(next.as_mut()) {
             Poll::Ready(item) => item,
             Poll::Pending => {
                 hand_over(shared, id, &mut batch);
-                // Dropping `next` loses no message, and is done once, at the end.
+                // `next` is used on; the other branch only waits.
                 let item = tokio::select! {
                     biased;
                     item = next.as_mut() => Some(item),
-                    () = stop.cancelled() => None,
+                    () = stop.cancelled() => last_look(next).await,
                 };
                 match item {
                     Some(item) => item,
-                    None => break,
+                    None => return End::Stopped,
                 }
             }
         };
@@ -126,21 +135,22 @@ async fn read(
         }
         if batch.len() >= BATCH {
             hand_over(shared, id, &mut batch);
-            if stop.is_cancelled() {
-                break;
-            }
         }
     }
-    // What has come already is given back, or handed out, rather than left to run out.
-    loop {
-        let next = pin!(stream.next());
-        let Poll::Ready(Some(Ok((raw, handler)))) = futures::poll!(next) else {
-            break;
-        };
-        batch.push(arrival(shared, raw, handler));
+}
+
+/// What has reached this machine when a stream is closed, if anything: it is handed out or given
+/// back, rather than left to run out. Nothing but this future is polled, because another one would
+/// open the stream anew.
+async fn last_look<T>(mut next: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    for _ in 0..TURNS {
+        // The connection's own task gets its turn.
+        yield_now().await;
+        if let Poll::Ready(item) = futures::poll!(next.as_mut()) {
+            return Some(item);
+        }
     }
-    hand_over(shared, id, &mut batch);
-    End::Stopped
+    None
 }
 
 fn hand_over(shared: &Shared, id: StreamId, batch: &mut Vec<Arrival<Handler>>) {

@@ -42,22 +42,49 @@ fn nothing_is_lost_under_the_limits_and_faults_of_sqs() {
     assert_eq!(replay(&["--queue", queue]), LEDGER);
 }
 
+/// The first of the variables that names a server. Where none does, that is said, and it fails
+/// where servers are required.
+fn server(variables: &[&str]) -> Option<String> {
+    let found = variables.iter().find_map(|name| std::env::var(name).ok());
+    if found.is_none() {
+        let names = variables.join(" or ");
+        assert!(
+            std::env::var_os("CONFORMANCE_REQUIRED").is_none(),
+            "{names} is not set; run `cargo xtask test`"
+        );
+        let note = format!("not run: {names} is not set; `cargo xtask test` sets it\n");
+        std::io::Write::write_all(&mut std::io::stderr(), note.as_bytes()).unwrap();
+    }
+    found
+}
+
 /// On ElasticMQ, because fauxqs refuses characters beyond #xFFFF (the events have emoji), which
 /// SQS carries.
 #[test]
 fn nothing_is_lost_on_an_sqs_server() {
-    let Ok(endpoint) = std::env::var("TOWPATH_ELASTICMQ_ENDPOINT") else {
-        assert!(
-            std::env::var_os("CONFORMANCE_REQUIRED").is_none(),
-            "TOWPATH_ELASTICMQ_ENDPOINT is not set; run `cargo xtask test`"
-        );
-        let note = "not run: TOWPATH_ELASTICMQ_ENDPOINT is not set; `cargo xtask test` sets it";
-        std::io::Write::write_all(&mut std::io::stderr(), note.as_bytes()).unwrap();
+    let Some(endpoint) = server(&["TOWPATH_ELASTICMQ_ENDPOINT"]) else {
         return;
     };
     let name = format!("mail-{}", std::process::id());
     let queue = format!(
         "sqs://{name}?region=us-east-1&endpoint={endpoint}&max_attempts=8&dead_letter={name}-dlq"
+    );
+    assert_eq!(replay(&["--queue", &queue]), LEDGER);
+}
+
+/// On Google's emulator, or on pstest where there is none.
+#[test]
+fn nothing_is_lost_on_a_pubsub_server() {
+    let variables = [
+        "TOWPATH_PUBSUB_EMULATOR_ENDPOINT",
+        "TOWPATH_PSTEST_ENDPOINT",
+    ];
+    let Some(endpoint) = server(&variables) else {
+        return;
+    };
+    let name = format!("mail-{}", std::process::id());
+    let queue = format!(
+        "pubsub://towpath-test/{name}?endpoint={endpoint}&max_attempts=8&dead_letter={name}-dlq"
     );
     assert_eq!(replay(&["--queue", &queue]), LEDGER);
 }

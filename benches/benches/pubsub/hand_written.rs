@@ -1,0 +1,64 @@
+//! What one would write on google-cloud-pubsub itself: a publisher for all tasks, and one stream
+//! whose messages are acked as they come.
+
+use futures::future::join_all;
+use google_cloud_pubsub::{
+    client::{BasePublisher, Subscriber},
+    model::Message,
+};
+
+use crate::{
+    Error,
+    load::{BATCH, Figures, Load, measure, subscription, topic},
+    nobody,
+};
+
+pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
+    let base = BasePublisher::builder()
+        .with_endpoint(&load.endpoint)
+        .with_credentials(nobody())
+        .build()
+        .await?;
+    let publisher = base.publisher(topic(&load.queue)).build();
+    let subscriber = Subscriber::builder()
+        .with_endpoint(&load.endpoint)
+        .with_credentials(nobody())
+        .build()
+        .await?;
+    measure(
+        &load,
+        |tasks| {
+            for _ in 0..load.tasks {
+                let (publisher, load) = (publisher.clone(), load.clone());
+                tasks.spawn(async move {
+                    let body = load.body();
+                    for _ in 0..load.batches() {
+                        let sent: Vec<_> = (0..BATCH)
+                            .map(|_| publisher.publish(Message::new().set_data(body.clone())))
+                            .collect();
+                        for published in join_all(sent).await {
+                            published?;
+                        }
+                    }
+                    Ok(())
+                });
+            }
+        },
+        |tasks, meter| {
+            let load = load.clone();
+            tasks.spawn(async move {
+                let mut stream = subscriber.subscribe(subscription(&load.queue)).build();
+                while let Some(received) = stream.next().await {
+                    let (message, handler) = received?;
+                    if message.data.len() != load.body {
+                        return Err(Error::from("a body is not what was sent"));
+                    }
+                    handler.ack();
+                    meter.add(1);
+                }
+                Err("the stream ended".into())
+            });
+        },
+    )
+    .await
+}

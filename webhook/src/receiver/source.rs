@@ -17,8 +17,8 @@ use super::{metrics::SourceMetrics, target::Target};
 use crate::{
     BodyRules, Config, Profile, Refusal, Schema,
     config::{
-        self, DedupSettings, RateLimitSettings, is_json,
         mistakes::Mistakes,
+        source::{self as settings, DedupSettings, RateLimitSettings, is_json},
         verify::{Opened, header},
     },
     dedup::Dedup,
@@ -109,7 +109,7 @@ impl Source {
     /// Opens a source; `before` is the one of this name that it takes the place of.
     pub(super) fn open(
         name: &str,
-        source: &config::Source,
+        source: &settings::Source,
         config: &Config,
         targets: &BTreeMap<String, Arc<Target>>,
         before: Option<&Arc<Self>>,
@@ -288,7 +288,7 @@ pub(super) fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-fn content_types(settings: &config::Settings) -> Vec<String> {
+fn content_types(settings: &settings::Settings) -> Vec<String> {
     match &settings.content_types {
         Some(types) => types.clone(),
         None => vec!["application/json".to_owned()],
@@ -303,14 +303,13 @@ pub(super) fn has_json_body(headers: &HeaderMap) -> bool {
 }
 
 fn limit(settings: &RateLimitSettings) -> Option<RateLimit> {
-    let per = settings.per.unwrap_or(Duration::from_secs(1));
     let burst: NonZeroU32 = settings.burst.unwrap_or(settings.requests);
-    RateLimit::new(settings.requests, per, burst)
+    RateLimit::new(settings.requests, settings.per(), burst)
 }
 
 fn read_schema(
     place: &str,
-    settings: &config::SchemaSettings,
+    settings: &settings::SchemaSettings,
     config: &Config,
     mistakes: &mut Mistakes,
 ) -> Option<Schema> {
@@ -333,7 +332,7 @@ fn read_schema(
 }
 
 fn open_route(
-    settings: &config::RouteSettings,
+    settings: &settings::RouteSettings,
     targets: &BTreeMap<String, Arc<Target>>,
 ) -> Option<Route> {
     let by = match (&settings.header, &settings.pointer) {
@@ -356,7 +355,7 @@ fn names<'a>(queue: &'a Target, route: Option<&'a Route>) -> impl Iterator<Item 
 /// Checks that all queues of a source carry what it receives. Returns the largest body.
 fn check_targets(
     at: impl Fn(&str) -> String,
-    source: &config::Source,
+    source: &settings::Source,
     queue: &Target,
     route: Option<&Route>,
     mistakes: &mut Mistakes,

@@ -177,6 +177,10 @@ fn every_mistake_is_told_with_its_place_and_what_would_be_right() {
             "rate_limit.per: must be longer",
         ),
         (
+            source("rate_limit = { requests = 4000000000 }"),
+            "rate_limit.per: must be longer",
+        ),
+        (
             source("rate_limit = { per = '1s' }"),
             "sources.github.rate_limit: missing field `requests`",
         ),

@@ -3,10 +3,14 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
+    task::Poll,
     time::Duration,
 };
 
-use futures::FutureExt;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, CatchUnwind},
+};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use towpath_core::{Attempt, Delivery, Handler, Outcome};
@@ -35,29 +39,49 @@ pub(crate) struct Bounds {
     pub(crate) grace: Duration,
 }
 
-/// Runs `handler` on the message of `delivery`. `stop` cancels it.
+/// A handler's future, whose panics are caught.
+pub(crate) type Work<'a> = CatchUnwind<AssertUnwindSafe<BoxFuture<'a, Outcome>>>;
+
+/// Calls `handler`, which has begun then and is to be [run](run).
+pub(crate) fn begin(handler: &dyn Handler, attempt: Attempt) -> Result<Work<'_>, Ended> {
+    // `handle` itself may panic too, where it is written by hand.
+    match catch_unwind(AssertUnwindSafe(|| handler.handle(attempt))) {
+        Ok(future) => Ok(AssertUnwindSafe(future).catch_unwind()),
+        Err(panic) => Err(Ended::Panicked(text_of(&*panic))),
+    }
+}
+
+/// Runs a handler on the message of `delivery` until it ends, its lease is lost, its time is up, or
+/// `stop` is cancelled; then it is told by `token`.
 pub(crate) async fn run(
-    handler: &dyn Handler,
+    mut work: Work<'_>,
     delivery: &Delivery,
-    attempt: Attempt,
+    token: CancellationToken,
     stop: &CancellationToken,
     bounds: Bounds,
 ) -> Ended {
-    let token = attempt.cancellation().clone();
-    // `handle` itself may panic too, where it is written by hand.
-    let future = match catch_unwind(AssertUnwindSafe(|| handler.handle(attempt))) {
-        Ok(future) => future,
-        Err(panic) => return Ended::Panicked(text_of(&*panic)),
-    };
-    let mut work = AssertUnwindSafe(future).catch_unwind();
+    // When it is done at once, nothing else is set up.
+    match futures::poll!(&mut work) {
+        Poll::Ready(result) => returned(result, delivery),
+        // In a box of its own, so that the task of a handler which does not wait stays small.
+        Poll::Pending => Box::pin(wait(work, delivery, token, stop, bounds)).await,
+    }
+}
+
+async fn wait(
+    mut work: Work<'_>,
+    delivery: &Delivery,
+    token: CancellationToken,
+    stop: &CancellationToken,
+    bounds: Bounds,
+) -> Ended {
     let time_up = async {
         match bounds.timeout {
             Some(limit) => sleep(limit).await,
             None => std::future::pending().await,
         }
     };
-    // The work goes first: when it is done at once, nothing else is set up. Nothing is lost with
-    // the other branches, which only wait.
+    // Nothing is lost with the other branches, which only wait.
     let cause = tokio::select! {
         biased;
         result = &mut work => return returned(result, delivery),

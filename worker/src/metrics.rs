@@ -23,52 +23,93 @@
 //!
 //! The depth of a dead-letter queue is that of any other: sample it under its name.
 
+//!
+//! [`ALL`] is the same as data, and `docs/grafana` has a dashboard for it. Its durations are in
+//! buckets of the [`BUCKETS`], which a recorder for Prometheus has to be told.
+
 use metrics::{
     Counter, Gauge, Histogram, Unit, describe_counter, describe_gauge, describe_histogram,
 };
 
+/// One metric.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: MetricKind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetricKind {
+    /// It only grows.
+    Counter,
+    /// It is what it is now.
+    Gauge,
+    /// A distribution of seconds.
+    Histogram,
+}
+
+const fn metric(
+    kind: MetricKind,
+    name: &'static str,
+    labels: &'static [&'static str],
+    meaning: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        labels,
+        meaning,
+    }
+}
+
+use MetricKind::{Counter as C, Gauge as G, Histogram as H};
+
+/// Every metric of this crate.
+#[rustfmt::skip]
+pub const ALL: &[Metric] = &[
+    metric(C, "towpath_received_total", &["queue"], "Messages received"),
+    metric(C, "towpath_settled_total", &["queue", "outcome"], "Messages settled, by outcome"),
+    metric(C, "towpath_panics_total", &["queue"], "Attempts that panicked"),
+    metric(C, "towpath_timeouts_total", &["queue"], "Attempts beyond the handler timeout"),
+    metric(C, "towpath_receive_errors_total", &["queue", "kind"], "Receive calls that failed, by kind"),
+    metric(G, "towpath_in_flight", &["queue"], "Messages in hand"),
+    metric(G, "towpath_paused", &["queue"], "1 while receiving is paused"),
+    metric(H, "towpath_end_to_end_seconds", &["queue"], "From the send to the ack"),
+    metric(H, "towpath_retry_delay_seconds", &["queue"], "Delay before the next attempt"),
+    metric(H, "towpath_attempt_seconds", &["queue", "outcome"], "How long attempts take, by outcome"),
+    metric(G, "towpath_attempts_running", &["queue"], "Attempts that run"),
+    metric(G, "towpath_breaker_state", &["breaker"], "0 closed, 1 half open, 2 open"),
+    metric(G, "towpath_depth", &["queue", "state"], "Messages in the queue, by state"),
+    metric(G, "towpath_oldest_age_seconds", &["queue"], "Age of the oldest message"),
+    metric(C, "towpath_redriven_total", &["queue"], "Messages sent on from a dead-letter queue"),
+];
+
+/// Upper bounds of buckets, in seconds, that hold from a quick handler to a day of retries.
+pub const BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    300.0, 1_800.0, 7_200.0, 43_200.0, 86_400.0,
+];
+
 /// Tells the installed recorder what the metrics mean.
 pub fn describe() {
-    describe_counter!("towpath_received_total", "Messages received");
-    describe_counter!("towpath_settled_total", "Messages settled, by outcome");
-    describe_counter!("towpath_panics_total", "Attempts that panicked");
-    describe_counter!(
-        "towpath_timeouts_total",
-        "Attempts beyond the handler timeout"
-    );
-    describe_counter!(
-        "towpath_receive_errors_total",
-        "Receive calls that failed, by kind"
-    );
-    describe_counter!(
-        "towpath_redriven_total",
-        "Messages sent on from a dead-letter queue"
-    );
-    describe_gauge!("towpath_in_flight", "Messages in hand");
-    describe_gauge!("towpath_paused", "1 while receiving is paused");
-    describe_gauge!("towpath_attempts_running", "Attempts that run");
-    describe_gauge!("towpath_breaker_state", "0 closed, 1 half open, 2 open");
-    describe_gauge!("towpath_depth", "Messages in the queue, by state");
-    describe_gauge!(
-        "towpath_oldest_age_seconds",
-        Unit::Seconds,
-        "Age of the oldest message"
-    );
-    describe_histogram!(
-        "towpath_end_to_end_seconds",
-        Unit::Seconds,
-        "From the send to the ack"
-    );
-    describe_histogram!(
-        "towpath_retry_delay_seconds",
-        Unit::Seconds,
-        "Delay before the next attempt"
-    );
-    describe_histogram!(
-        "towpath_attempt_seconds",
-        Unit::Seconds,
-        "How long attempts take, by outcome"
-    );
+    for metric in ALL {
+        let is_time = metric.name.ends_with("_seconds");
+        let unit = if is_time { Unit::Seconds } else { Unit::Count };
+        match metric.kind {
+            MetricKind::Counter => describe_counter!(metric.name, unit, metric.meaning),
+            MetricKind::Gauge => describe_gauge!(metric.name, unit, metric.meaning),
+            MetricKind::Histogram => describe_histogram!(metric.name, unit, metric.meaning),
+        }
+    }
 }
 
 /// The metrics of one worker.

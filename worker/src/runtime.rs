@@ -1,12 +1,18 @@
 //! What runs: the state that the tasks of a worker share, and the life of one message.
 
 use std::{
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
+use pin_project_lite::pin_project;
 use tokio::{sync::Semaphore, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::TaskTracker,
+};
 use towpath_core::{Attempt, Consumer, Delivery, FailureClass, Handler, Outcome};
 
 use crate::{
@@ -88,15 +94,11 @@ struct Policy<'a> {
 
 impl Runtime {
     /// Runs `work` in a task of its own, which ends at the latest when the worker is dropped.
-    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let abort = self.abort.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                // First, so that the token is not touched by work that is done at once.
-                biased;
-                () = work => {}
-                () = abort.cancelled() => {}
-            }
+    pub(crate) fn spawn(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(Task {
+            work,
+            runtime: self.clone(),
+            aborted: None,
         });
     }
 
@@ -130,9 +132,11 @@ impl Runtime {
     async fn decide(&self, delivery: &Delivery) -> Decision {
         let envelope = delivery.envelope();
         let note = self.notes.of(&envelope.id);
-        let now = Instant::now();
-        if let Some(at) = note.not_before.filter(|at| *at > now) {
-            return Decision::Release(at - now);
+        if let Some(at) = note.not_before {
+            let now = Instant::now();
+            if at > now {
+                return Decision::Release(at - now);
+            }
         }
         if delivery.is_lease_lost() {
             return Decision::Discard;
@@ -143,23 +147,22 @@ impl Runtime {
         let number = envelope.attempt.unwrap_or(note.failures.saturating_add(1));
         let attempt = Attempt::new(envelope.clone(), self.queue.clone());
         let of_its_own = self.settings.retry_for.as_ref().and_then(|of| of(&attempt));
-        let retry = self.policy(of_its_own.as_ref());
-        if let Some(most) = retry.max_attempts
+        // Kept while the handler runs, and rare.
+        let of_its_own = of_its_own.map(Box::new);
+        let most = self.policy(of_its_own.as_deref()).max_attempts;
+        if let Some(most) = most
             && number > most
         {
             let reason =
                 format!("{most} attempts were allowed, and none of them settled the message");
             return Decision::DeadLetter(FailureClass::AttemptsExhausted, reason);
         }
-        let ended = attempt::run(
-            &*self.handler,
-            delivery,
-            attempt,
-            &self.stop,
-            self.settings.bounds,
-        )
-        .await;
-        self.judge(delivery, number, ended, &retry)
+        let token = attempt.cancellation().clone();
+        let ended = match attempt::begin(&*self.handler, attempt) {
+            Ok(work) => attempt::run(work, delivery, token, &self.stop, self.settings.bounds).await,
+            Err(ended) => ended,
+        };
+        self.judge(delivery, number, ended, &self.policy(of_its_own.as_deref()))
     }
 
     /// The policy of a message; what its own leaves open is as for all.
@@ -225,5 +228,35 @@ impl Runtime {
             self.notes.edit(id, |note| note.failures = number);
         }
         Decision::Retry(delay)
+    }
+}
+
+pin_project! {
+    /// A task of a worker. It ends when its work does, or with the worker.
+    struct Task<F> {
+        #[pin]
+        work: F,
+        runtime: Arc<Runtime>,
+        // Made when the work waits for the first time.
+        #[pin]
+        aborted: Option<WaitForCancellationFutureOwned>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Task<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if this.work.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if this.aborted.is_none() {
+            let aborted = this.runtime.abort.clone().cancelled_owned();
+            this.aborted.set(Some(aborted));
+        }
+        this.aborted
+            .as_pin_mut()
+            .map_or(Poll::Pending, |aborted| aborted.poll(cx))
     }
 }

@@ -28,7 +28,29 @@ pub(crate) enum Decision {
 impl Runtime {
     /// Settles, and counts how that ended.
     pub(crate) async fn settle(&self, delivery: Delivery, decision: Decision, turn: Option<&Turn>) {
+        match decision {
+            Decision::Ack => self.ack(delivery).await,
+            // Boxed, so that the task of a message which succeeds stays small.
+            decision => Box::pin(self.settle_failed(delivery, decision, turn)).await,
+        }
+    }
+
+    async fn ack(&self, delivery: Delivery) {
         let id = delivery.envelope().id.clone();
+        let sent_at = delivery.envelope().sent_at;
+        match delivery.ack().await {
+            Ok(_) => {
+                if let Some(age) = sent_at.and_then(|at| self.clock.since(at)) {
+                    self.counts.metrics.end_to_end.record(age);
+                }
+                self.counts.settled(Settled::Acked);
+                self.notes.forget(&id);
+            }
+            Err(error) => self.not_settled("ack", error),
+        }
+    }
+
+    async fn settle_failed(&self, delivery: Delivery, decision: Decision, turn: Option<&Turn>) {
         if let (Decision::Retry(_) | Decision::Release(_) | Decision::Discard, Some(turn)) =
             (&decision, turn)
         {
@@ -36,24 +58,12 @@ impl Runtime {
             self.release_followers(turn).await;
         }
         match decision {
-            Decision::Ack => {
-                let sent_at = delivery.envelope().sent_at;
-                match delivery.ack().await {
-                    Ok(_) => {
-                        if let Some(age) = sent_at.and_then(|at| self.clock.since(at)) {
-                            self.counts.metrics.end_to_end.record(age);
-                        }
-                        self.counts.settled(Settled::Acked);
-                        self.notes.forget(&id);
-                    }
-                    Err(error) => self.not_settled("ack", error).await,
-                }
-            }
+            Decision::Ack => self.ack(delivery).await,
             Decision::Retry(delay) => {
                 self.counts.metrics.retry_delay.record(delay);
                 match self.give_back(delivery, delay, Delivery::nack).await {
                     Ok(()) => self.counts.settled(Settled::Retried),
-                    Err(error) => self.not_settled("nack", error).await,
+                    Err(error) => self.not_settled("nack", error),
                 }
             }
             Decision::Release(delay) => self.release(delivery, delay).await,
@@ -62,6 +72,7 @@ impl Runtime {
             }
             Decision::Discard => {
                 self.counts.settled(Settled::LeaseLost);
+                let id = &delivery.envelope().id;
                 tracing::warn!(%id, queue = &*self.queue, "the lease was lost while the message was being handled; what its handler returned is discarded");
             }
         }
@@ -71,7 +82,7 @@ impl Runtime {
     async fn release(&self, delivery: Delivery, delay: Duration) {
         match self.give_back(delivery, delay, Delivery::release).await {
             Ok(()) => self.counts.settled(Settled::Released),
-            Err(error) => self.not_settled("nack", error).await,
+            Err(error) => self.not_settled("nack", error),
         }
     }
 
@@ -123,7 +134,7 @@ impl Runtime {
             let longest = self.settings.retry.backoff().longest();
             match self.give_back(delivery, longest, Delivery::nack).await {
                 Ok(()) => self.counts.settled(Settled::Retried),
-                Err(error) => self.not_settled("nack", error).await,
+                Err(error) => self.not_settled("nack", error),
             }
             return;
         }
@@ -143,7 +154,7 @@ impl Runtime {
             };
             failures += 1;
             let Some(held) = error.delivery else {
-                return self.not_settled("dead_letter", error).await;
+                return self.not_settled("dead_letter", error);
             };
             delivery = *held;
             let delay = crate::receive::BACKOFF.delay(failures);
@@ -154,7 +165,7 @@ impl Runtime {
                 let longest = self.settings.retry.backoff().longest();
                 match self.give_back(delivery, longest, Delivery::nack).await {
                     Ok(()) => self.counts.settled(Settled::Retried),
-                    Err(error) => self.not_settled("nack", error).await,
+                    Err(error) => self.not_settled("nack", error),
                 }
                 return;
             }
@@ -167,7 +178,7 @@ impl Runtime {
     }
 
     /// Counts a settlement that failed. The message comes back when its lease runs out.
-    async fn not_settled(&self, operation: &'static str, error: SettleError) {
+    fn not_settled(&self, operation: &'static str, error: SettleError) {
         let SettleError {
             error, delivery, ..
         } = error;

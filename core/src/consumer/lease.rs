@@ -514,7 +514,8 @@ impl Group {
                     until
                 })
             }
-            phase::ACKING => {
+            // Once it ran out nothing is to be done any more but to wait for the answer.
+            phase::ACKING if self.shared.leases.now() < until => {
                 Some(self.heartbeat.load(Ordering::Acquire)).filter(|at| *at < self.last)
             }
             _ => None,

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::lease::LeaseRef;
 use crate::{
-    Error, ErrorKind, Result,
+    AckStatus, Error, ErrorKind, Result,
     backoff::Backoff,
     driver::{self, Receipt},
     producer::closed,
@@ -274,7 +274,8 @@ async fn call(
 ) -> Vec<Result<()>> {
     if let Operation::Nack(_) = operation {
         for lease in leases {
-            lease.not_extending().await;
+            // Boxed, as the retries below: rare, and the future of an ack stays small.
+            Box::pin(lease.not_extending()).await;
         }
     }
     let most = driver.capabilities().limits.settle_batch.max(1);
@@ -292,9 +293,27 @@ async fn call(
         }
     }
     if results.iter().any(Result::is_err) {
-        retry(driver, leases, operation, most, &mut results).await;
+        Box::pin(retry(driver, leases, operation, most, &mut results)).await;
+    }
+    if operation == Operation::Ack && driver.capabilities().ack == AckStatus::Submitted {
+        refuse_late(leases, &mut results);
     }
     results
+}
+
+/// A queue that says yes to any ack may have given the message to another consumer before it, when
+/// this process was stopped or starved between the look at the lease and the request.
+fn refuse_late(leases: &[&LeaseRef], results: &mut [Result<()>]) {
+    for (lease, result) in leases.iter().zip(results) {
+        if result.is_ok() && lease.is_lost() {
+            *result = Err(Error::new(
+                ErrorKind::LeaseLost,
+                "the ack was answered after the lease had run out; the message is removed, or \
+                 another consumer has it",
+            )
+            .with_operation(Operation::Ack.name()));
+        }
+    }
 }
 
 fn missing(operation: Operation) -> Error {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::time::{Instant, sleep, timeout};
-use towpath_core::{Consumer, ConsumerOptions, ErrorKind, Lease};
+use towpath_core::{AckStatus, Consumer, ConsumerOptions, ErrorKind, Lease};
 
 use crate::script::{Call, LEASE, SECOND, Script, error, lock};
 
@@ -147,6 +147,32 @@ async fn a_lease_is_held_for_its_longest_time_and_no_longer() {
     let held = begun.elapsed();
     assert!(held <= longest && held + SECOND > longest, "{held:?}");
     assert_eq!(script.extensions().len(), 1, "{:?}", script.extensions());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ack_that_is_answered_after_the_lease_is_no_success_where_any_ack_is_accepted() {
+    for (ack, is_extended, is_success) in [
+        (AckStatus::Submitted, false, false),
+        (AckStatus::Submitted, true, true),
+        (AckStatus::Confirmed, false, true),
+    ] {
+        let script = Script::new(|capabilities| capabilities.ack = ack);
+        let consumer = script.consumer(0);
+        script.make_ready([1]);
+        let delivery = consumer.receive().await.unwrap();
+        // As when this process is stopped before the request is out.
+        *lock(&script.ack_takes) = LEASE + SECOND;
+        if !is_extended {
+            *lock(&script.extend_takes) = LEASE * 2;
+        }
+        match delivery.ack().await {
+            Ok(status) => assert!(is_success && status == ack, "{ack:?} {is_extended}"),
+            Err(error) => {
+                assert_eq!(error.error.kind(), ErrorKind::LeaseLost);
+                assert!(!is_success && error.delivery.is_none(), "{error}");
+            }
+        }
+    }
 }
 
 /// Counts how often it is woken.

@@ -4,6 +4,7 @@
 
 mod concurrency;
 mod config;
+mod dashboard;
 mod dead_letter;
 mod drain;
 mod driver;

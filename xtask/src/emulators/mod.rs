@@ -10,6 +10,7 @@ mod google;
 mod instance;
 mod probe;
 mod pstest;
+mod redis;
 mod state;
 
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ pub(crate) enum Server {
     ElasticMq,
     /// Pub/Sub, Google's fake for the tests of its Go client
     Pstest,
+    /// Redis, for an example
+    Redis,
 }
 
 /// The protocol that a server speaks.
@@ -60,6 +63,17 @@ pub(crate) enum Server {
 enum Protocol {
     Sqs,
     PubSub,
+    Redis,
+}
+
+impl Protocol {
+    /// What an address begins with.
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Sqs | Self::PubSub => "http",
+            Self::Redis => "redis",
+        }
+    }
 }
 
 impl Server {
@@ -103,6 +117,7 @@ impl Server {
             Self::ElasticMq => "elasticmq",
             Self::Google => "google",
             Self::Pstest => "pstest",
+            Self::Redis => "redis",
         }
     }
 
@@ -110,6 +125,7 @@ impl Server {
         match self {
             Self::Fauxqs | Self::ElasticMq => Protocol::Sqs,
             Self::Google | Self::Pstest => Protocol::PubSub,
+            Self::Redis => Protocol::Redis,
         }
     }
 
@@ -120,6 +136,7 @@ impl Server {
             Self::ElasticMq => "TOWPATH_ELASTICMQ_ENDPOINT",
             Self::Google => "TOWPATH_PUBSUB_EMULATOR_ENDPOINT",
             Self::Pstest => "TOWPATH_PSTEST_ENDPOINT",
+            Self::Redis => "TOWPATH_REDIS_ENDPOINT",
         }
     }
 
@@ -130,6 +147,7 @@ impl Server {
             Self::ElasticMq => Box::new(elasticmq::ElasticMq::install(tools)?),
             Self::Google => Box::new(google::Emulator::install(tools)?),
             Self::Pstest => Box::new(pstest::Pstest::install(tools)?),
+            Self::Redis => Box::new(redis::Redis::install()?),
         })
     }
 }

@@ -1,11 +1,18 @@
 //! Asking a server for something real, which tells more than an open port.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 
 use super::{Protocol, Server};
 use crate::http::Request;
 
-/// Lists what the server has: queues, or the topics of a project.
+/// How long Redis may take to answer.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Lists what the server has: queues, or the topics of a project. Redis is greeted.
 ///
 /// # Errors
 ///
@@ -33,6 +40,7 @@ pub(super) fn probe(server: Server, port: u16) -> Result<()> {
             headers: &[("Accept", "application/json")],
             body: "",
         },
+        Protocol::Redis => return ping(port),
     };
     match request.send(port)? {
         (200, _) => Ok(()),
@@ -42,4 +50,19 @@ pub(super) fn probe(server: Server, port: u16) -> Result<()> {
             request.path
         ),
     }
+}
+
+fn ping(port: u16) -> Result<()> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 7];
+    stream.read_exact(&mut answer)?;
+    if answer != *b"+PONG\r\n" {
+        bail!(
+            "PING was answered with {:?}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+    Ok(())
 }

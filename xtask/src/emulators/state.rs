@@ -27,7 +27,7 @@ pub(crate) struct Running {
 
 impl Running {
     pub(super) fn new(server: Server, version: &str, process: Identity, port: u16) -> Self {
-        let endpoint = format!("http://127.0.0.1:{port}");
+        let endpoint = format!("{}://127.0.0.1:{port}", server.protocol().scheme());
         Self {
             name: server.name().to_owned(),
             version: version.to_owned(),

@@ -37,6 +37,12 @@ pub(crate) const NPM: Program = Program {
     packages: &["nodejs", "npm"],
 };
 
+/// Remembers handled messages in an example.
+pub(crate) const REDIS: Program = Program {
+    name: "redis-server",
+    packages: &["redis-server"],
+};
+
 /// The path of the program, installed first when it is missing, the system is Debian or made from
 /// it, and this runs as root.
 ///

@@ -1,7 +1,7 @@
 //! Whether what is in a journal may be.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Verdict {
     pub(super) ran_out: usize,
     /// Work that a process did after its lease had run out; its outcome does not count.
     pub(super) discarded: usize,
+    /// Acks that the server accepted after the lease had run out; no worker may call them a success.
+    pub(super) late: BTreeMap<String, usize>,
     /// Leases of processes that are gone.
     pub(super) orphaned: usize,
     /// Messages whose holder was killed, or lost the lease: they may be in two places.
@@ -190,6 +192,9 @@ pub(super) fn judge(
                 }
                 state.was_worked = true;
                 state.is_worked = true;
+            }
+            What::Acked if !is_holder && state.lapsed.contains(who) => {
+                *verdict.late.entry(who.clone()).or_default() += 1;
             }
             What::Acked => {
                 // Without work it is the end of a dead letter, or an ack by one who is not the

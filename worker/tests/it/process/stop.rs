@@ -58,15 +58,20 @@ async fn stop_past_the_leases(server: &str) {
     assert_eq!(verdict.ledger.done, MESSAGES);
     // Some of the stopped handlers do their work all the same, for nothing.
     assert!(verdict.ran_out > 0 && verdict.discarded > 0, "{verdict}");
-    // What the resumed worker reports as success is what the queue confirmed to it: nothing of what
-    // the second one took over, or it would be a false ack.
+    // What a worker reports as success is what the queue confirmed to it while it held the lease:
+    // nothing of what the second one took over.
     for (ended, who) in reports.iter().zip(["first", "second"]) {
-        assert_eq!(ended.figure("acked"), count(who, What::Acked)(&events));
+        let late = verdict.late.get(who).copied().unwrap_or_default();
+        let in_time = count(who, What::Acked)(&events) - late;
+        assert!(
+            ended.figure("acked") <= in_time,
+            "{who}: {ended:?}, {late} late"
+        );
     }
     let [received, acked, lost] = ["received", "acked", "lease_lost"].map(|n| reports[0].figure(n));
     assert_eq!(received, acked + lost, "{reports:?}");
     assert!(lost >= verdict.discarded, "{reports:?}");
-    let acked = reports[0].figure("acked") + reports[1].figure("acked");
+    let acked = acked + reports[1].figure("acked");
     assert!(acked <= MESSAGES, "no message is a success twice");
     scene.end().await;
 }

@@ -36,7 +36,34 @@ pub(crate) async fn consuming<T>(
     Ok(value)
 }
 
-/// The queue's name as it is shown.
+/// The queue as it is shown: a URL with the options that say where it is, not how it is used.
 pub(crate) fn shown(queue: &Queue) -> String {
-    queue.config().to_string()
+    let config = queue.config();
+    let mut text = format!("{}://{}", config.scheme(), config.target());
+    let mut separator = '?';
+    for name in ["region", "endpoint", "subscription"] {
+        if let Some(value) = config.option(name) {
+            text.push_str(&format!("{separator}{name}={value}"));
+            separator = '&';
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_shown_by_where_it_is() {
+        let url = "sqs://orders?lease=40s&region=eu-west-1&endpoint=http://127.0.0.1:9324";
+        let queue = towpath::open(url).unwrap();
+        let wanted = "sqs://orders?region=eu-west-1&endpoint=http://127.0.0.1:9324";
+        assert_eq!(shown(&queue), wanted);
+        assert!(
+            queue
+                .config()
+                .is_same_queue(towpath::open(wanted).unwrap().config())
+        );
+    }
 }

@@ -6,7 +6,6 @@ use towpath::{Attempts, Queue, QueueInfo};
 use crate::{
     Global,
     output::{self, Paint},
-    queue,
 };
 
 #[derive(clap::Args)]
@@ -96,7 +95,7 @@ async fn check(name: &str, queue: &Queue, handler_timeout: Option<Duration>) -> 
         Err(error) => {
             let mend = format!(
                 "create it with `towpath provision {} --apply`, or grant access",
-                queue::shown(queue)
+                quoted(name)
             );
             add(Severity::Error, error.to_string(), mend);
             return found;
@@ -128,7 +127,7 @@ async fn check(name: &str, queue: &Queue, handler_timeout: Option<Duration>) -> 
                 format!("the dead-letter queue: {error}"),
                 format!(
                     "create it with `towpath provision {} --apply`",
-                    queue::shown(queue)
+                    quoted(name)
                 ),
             ),
             Ok(parked) => {
@@ -208,6 +207,15 @@ async fn check(name: &str, queue: &Queue, handler_timeout: Option<Duration>) -> 
         }
     }
     found
+}
+
+/// The queue as it is typed in a shell.
+fn quoted(name: &str) -> String {
+    if name.contains("://") {
+        format!("'{name}'")
+    } else {
+        name.to_owned()
+    }
 }
 
 async fn inspect(queue: &Queue) -> towpath::Result<QueueInfo> {

@@ -8,7 +8,7 @@ pub(crate) const TESTS: &[LocalTest] = tests![
     completions_are_printed_for_each_shell,
     every_command_explains_itself_with_an_example_of_a_queue,
     colours_come_only_where_they_are_wanted,
-    queues_in_memory_are_checked_counted_and_purged,
+    commands_work_in_memory_as_far_as_a_process_reaches,
     a_migration_in_memory_ends_when_nothing_more_comes,
 ];
 
@@ -125,7 +125,7 @@ fn every_command_explains_itself_with_an_example_of_a_queue() -> Outcome {
 }
 
 fn colours_come_only_where_they_are_wanted() -> Outcome {
-    let depth = ["depth", "memory://c"];
+    let depth = ["dlq", "list", "memory://c", "--idle", "10ms"];
     let colored = |tool: &Tool, more: &[&str]| {
         let run = tool.run(&[&depth[..], more].concat());
         assert_eq!(run.code, 0, "{}", run.err);
@@ -144,7 +144,7 @@ fn colours_come_only_where_they_are_wanted() -> Outcome {
     Ok(())
 }
 
-fn queues_in_memory_are_checked_counted_and_purged() -> Outcome {
+fn commands_work_in_memory_as_far_as_a_process_reaches() -> Outcome {
     let tool = Tool::new();
     let url = "memory://m?dead_letter=m-dlq&max_attempts=5";
     tool.ok(&["provision", url, "--apply"]);

@@ -58,6 +58,8 @@ fn dead_letters_go_back_where_they_failed_with_an_audit_line_each(server: &Serve
         "audit.jsonl",
         "--class",
         "permanent",
+        "--idle",
+        "10s",
     ];
     let run = tool.run(&redrive);
     assert_eq!(run.code, 2);
@@ -227,7 +229,13 @@ fn what_the_broker_parked_needs_a_named_target(server: &Server) -> Outcome {
             assert_eq!(run.code, 1, "{}{}", run.out, run.err);
             assert!(run.out.contains("no_route=1"), "{}", run.out);
             assert!(run.err.contains("name the target with --to"), "{}", run.err);
-            tool.ok(&["dlq", "redrive", &url, "--yes", "--to", &url]);
+            let run = tool.run(&["dlq", "redrive", &url, "--yes", "--to", &url]);
+            assert!(run.out.contains("redriven=1"), "{}", run.out);
+            // pstest hands a message that it parked out again after it was acked: it must not be
+            // sent again and again.
+            let came_again = run.err.contains("came again after they were redriven");
+            assert_eq!(run.code, i32::from(came_again), "{}{}", run.out, run.err);
+            assert!(!came_again || server.name == "pstest", "{}", run.err);
         }
     }
     assert_eq!(tool.drain(&url), ["one"]);

@@ -1,7 +1,7 @@
 //! The recorded sessions of the documentation, replayed.
 //!
 //! A page is replayed as a reader would follow it: a block `toml` becomes `towpath.toml`, and in the
-//! blocks `console` each line `$ towpath ..` is run, and what it writes is compared with the lines
+//! blocks `console` each line `$ [NAME=VALUE] towpath ..` is run, and what it writes is compared with the lines
 //! below it. Ids and times are other ones each time: they are compared by their place, and an id
 //! that a command takes is the one that was written in this run. A line `[exit N]` tells of an exit
 //! code that is not zero.
@@ -14,7 +14,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{LocalTest, Outcome, ServerTest, server::Server, tests, tool::Tool};
+use crate::{
+    LocalTest, Outcome, ServerTest,
+    server::Server,
+    tests,
+    tool::{Run, Tool},
+};
 
 pub(crate) const TESTS: &[LocalTest] = tests![the_pages_show_every_command];
 
@@ -26,7 +31,7 @@ pub(crate) const SERVER_TESTS: &[ServerTest] = tests![
 /// The name of the queue in the pages. The replay takes another of the same length.
 const QUEUE: &str = "orders";
 /// The server in the pages.
-const ENDPOINT: &str = "http://127.0.0.1:4566";
+const ENDPOINT: &str = "http://127.0.0.1:24566";
 
 fn page(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -167,9 +172,14 @@ impl Ids {
         self.order.len()
     }
 
-    /// The text with ids and times replaced by their places.
+    /// The text with ids and times replaced by their places, and with single spaces: the address of
+    /// the server may make a column wider.
     fn normal(&mut self, text: &str) -> String {
-        map_words(text, |word| {
+        let text: Vec<String> = text
+            .lines()
+            .map(|line| without_attempt(&single_spaced(line)))
+            .collect();
+        map_words(&text.join("\n"), |word| {
             if is_uuid(word) {
                 Some(format!("<id {}>", self.place(word)))
             } else if is_time(word) {
@@ -216,15 +226,17 @@ impl Replay {
             let place = self.written.places.get(word)?;
             self.real.order.get(place - 1).cloned()
         });
-        let words = words(&self.to_real(&command));
-        let output = match words
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .as_slice()
-        {
+        let mut words = words(&self.to_real(&command));
+        let mut variables = Vec::new();
+        while let Some((name, value)) = words[0].split_once('=') {
+            variables.push((name.to_owned(), value.to_owned()));
+            words.remove(0);
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let output = match words.as_slice() {
             ["towpath", arguments @ ..] => {
-                let run = self.tool.run(arguments);
+                let run = self.tool.command(arguments).envs(variables).output()?;
+                let run = Run::of(run);
                 let code = match run.code {
                     0 => String::new(),
                     code => format!("[exit {code}]\n"),
@@ -271,17 +283,33 @@ fn map_words(text: &str, mut map: impl FnMut(&str) -> Option<String>) -> String 
             continue;
         }
         let (word, after) = rest.split_at(end);
-        let trimmed = word.trim_end_matches([':', '.']);
-        match map(trimmed) {
-            Some(mapped) => {
-                out.push_str(&mapped);
-                out.push_str(&word[trimmed.len()..]);
-            }
-            None => out.push_str(word),
-        }
+        let ends = [':', '.'];
+        let begun = word.trim_start_matches(ends);
+        let trimmed = begun.trim_end_matches(ends);
+        out.push_str(&word[..word.len() - begun.len()]);
+        out.push_str(&map(trimmed).unwrap_or_else(|| trimmed.to_owned()));
+        out.push_str(&begun[trimmed.len()..]);
         rest = after;
     }
     out
+}
+
+fn single_spaced(line: &str) -> String {
+    let indent = line.len() - line.trim_start().len();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    format!("{}{}", &line[..indent], words.join(" "))
+}
+
+/// The line without the attempt of a message as JSON: a message that was fetched ahead and given back
+/// unseen may count one more.
+fn without_attempt(line: &str) -> String {
+    let Some((before, after)) = line.split_once("\"attempt\":") else {
+        return line.to_owned();
+    };
+    let after = after
+        .trim_start()
+        .trim_start_matches(|c: char| c.is_ascii_digit());
+    format!("{before}\"attempt\":<n>{after}")
 }
 
 fn is_uuid(word: &str) -> bool {

@@ -6,7 +6,7 @@
 //! | you want to | look at |
 //! |---|---|
 //! | receive webhooks into queues | [`Receiver`], [`Config`] |
-//! | keep messages while a queue is down | [`Overflow`] |
+//! | keep messages on disk while a queue is down | [`spool`], [`Overflow`] |
 //! | read a body that is not too large, too slow or of another type | [`BodyRules`] |
 //! | check who sent a request | [`signature`]: Mailgun, Standard Webhooks, GitHub, Stripe, Shopify, Slack, any HMAC, Basic, Bearer |
 //! | accept a signature that does not cover the body only once | [`signature::replay::TokenStore`] |
@@ -27,6 +27,7 @@ mod receiver;
 mod refusal;
 mod schema;
 pub mod signature;
+pub mod spool;
 
 pub use body::{BodyError, BodyRules};
 pub use config::Config;

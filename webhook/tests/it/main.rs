@@ -11,4 +11,5 @@ mod outage;
 mod reload;
 mod senders;
 mod signatures;
+mod spool;
 mod support;

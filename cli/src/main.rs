@@ -19,6 +19,9 @@ use commands::{
 ///
 /// A queue is written as a URL (sqs://orders?region=eu-central-1, pubsub://my-project/orders,
 /// memory://orders) or as a name from the configuration file.
+///
+/// To begin: `towpath provision QUEUE` shows what would be created, `towpath check QUEUE` what is
+/// wrong with it, `towpath send QUEUE BODY` and `towpath receive QUEUE --count 1` send and look.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
@@ -30,6 +33,7 @@ struct Cli {
 
 /// What every command understands.
 #[derive(clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// The configuration file with named queues [default: towpath.toml, where it is there]
     #[arg(long, global = true, env = "TOWPATH_CONFIG", value_name = "FILE")]
@@ -74,7 +78,7 @@ enum Command {
     Migrate(migrate::Args),
     /// Remove all messages of a queue
     Purge(purge::Args),
-    /// Measure rate and latency of a queue
+    /// Measure rate, latency, requests and their price
     Bench(bench::Args),
     /// Run the conformance tests against a cloud or server; creates and deletes queues
     Conformance(conformance::Args),

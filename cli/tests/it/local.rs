@@ -148,14 +148,15 @@ fn commands_work_in_memory_as_far_as_a_process_reaches() -> Outcome {
     let tool = Tool::new();
     let url = "memory://m?dead_letter=m-dlq&max_attempts=5";
     tool.ok(&["provision", url, "--apply"]);
-    assert!(
-        tool.json(&["check", url])
-            .iter()
-            .all(|finding| finding["severity"] == "warning")
-    );
-    let depth = tool.json(&["depth", url]);
-    assert_eq!(depth[0]["depth"]["ready"], 0);
-    assert_eq!(tool.json(&["purge", url, "--yes"]).len(), 1);
+    // A new process has a new memory.
+    let run = tool.run(&["check", url]);
+    assert_eq!(run.code, 1);
+    assert!(run.out.contains("create it with"), "{}", run.out);
+    for command in [vec!["depth", url], vec!["purge", url, "--yes"]] {
+        let run = tool.run(&command);
+        assert_eq!(run.code, 2);
+        assert!(run.err.contains("there is no queue"), "{}", run.err);
+    }
     assert_eq!(tool.json(&["send", url, "x"]).len(), 1);
     assert!(tool.json(&["receive", url, "--idle", "10ms"]).is_empty());
     assert!(

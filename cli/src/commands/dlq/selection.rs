@@ -14,7 +14,7 @@ pub(super) struct Place {
     /// the dead-letter queue itself
     queue: String,
     /// How long to wait for more before the queue counts as read to its end
-    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     pub(super) idle: Duration,
 }
 

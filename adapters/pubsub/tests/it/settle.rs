@@ -15,7 +15,7 @@ pub(crate) const TESTS: &[ServerTest] = tests![
     acks_are_confirmed_where_delivery_is_exactly_once,
     acks_are_only_submitted_elsewhere,
     a_message_is_settled_once,
-    duplicates_of_a_held_message_are_settled_with_it,
+    a_held_message_is_not_handed_out_again,
 ];
 
 /// On pstest only.
@@ -81,9 +81,7 @@ async fn a_message_is_settled_once(server: Server) -> Outcome {
         .await
 }
 
-/// One copy per publish is all that the servers promise; a message that is held is not handed out
-/// a second time, however long it is held.
-async fn duplicates_of_a_held_message_are_settled_with_it(server: Server) -> Outcome {
+async fn a_held_message_is_not_handed_out_again(server: Server) -> Outcome {
     server
         .with_queue(QueueSpec::new(), async |queue| {
             queue.send(0..1).await?;

@@ -21,9 +21,13 @@ impl Backoff {
         )
     }
 
-    /// The next delay, and never less than `error` asks for.
-    pub(crate) fn next(&mut self, error: &Error) -> Duration {
+    /// The next delay, and never less than one of `errors` asks for. What failed together is one
+    /// failure: a batch that fails as a whole waits no longer than a single entry.
+    pub(crate) fn next<'e>(&mut self, errors: impl IntoIterator<Item = &'e Error>) -> Duration {
         let delay = self.0.next().unwrap_or(Duration::from_secs(5));
-        delay.max(error.retry_after().unwrap_or_default())
+        errors
+            .into_iter()
+            .filter_map(Error::retry_after)
+            .fold(delay, Duration::max)
     }
 }

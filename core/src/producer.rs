@@ -312,17 +312,12 @@ impl Sender {
         let deadline = Instant::now() + self.timeout;
         let mut backoff = Backoff::new();
         loop {
-            let mut again: Vec<usize> = Vec::new();
-            let mut delay = Duration::ZERO;
-            for (i, result) in results.iter().enumerate() {
-                if let Err(error) = result
-                    && error.is_retryable()
-                    && !overtaken(batch, results, i)
-                {
-                    delay = delay.max(backoff.next(error));
-                    again.push(i);
-                }
-            }
+            let is_worth_it = |i: &usize| {
+                let may_succeed = results[*i].as_ref().is_err_and(Error::is_retryable);
+                may_succeed && !overtaken(batch, results, *i)
+            };
+            let again: Vec<usize> = (0..results.len()).filter(is_worth_it).collect();
+            let delay = backoff.next(again.iter().filter_map(|i| results[*i].as_ref().err()));
             if again.is_empty() || Instant::now() + delay > deadline {
                 return;
             }

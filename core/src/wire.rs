@@ -119,19 +119,29 @@ pub fn is_xml_legal(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
+/// The body as it is, where it is text that SQS carries.
+fn as_text(body: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(body).ok()?;
+    // Most texts have neither control characters nor what is beyond ASCII.
+    let is_plain = body
+        .iter()
+        .fold(true, |is_plain, b| is_plain & matches!(b, b' '..=b'~'));
+    (is_plain || text.chars().all(is_xml_legal)).then_some(text)
+}
+
 /// The body as text, for clouds that carry text only: as it is where it is legal, else as base64.
 pub fn body_to_text(body: &[u8]) -> (std::borrow::Cow<'_, str>, BodyEncoding) {
-    match std::str::from_utf8(body) {
-        Ok(text) if text.chars().all(is_xml_legal) => (text.into(), BodyEncoding::Raw),
-        _ => (BASE64_STANDARD.encode(body).into(), BodyEncoding::Base64),
+    match as_text(body) {
+        Some(text) => (text.into(), BodyEncoding::Raw),
+        None => (BASE64_STANDARD.encode(body).into(), BodyEncoding::Base64),
     }
 }
 
 /// How many bytes [`body_to_text`] makes of `body`.
 pub fn body_text_len(body: &[u8]) -> usize {
-    match std::str::from_utf8(body) {
-        Ok(text) if text.chars().all(is_xml_legal) => body.len(),
-        _ => body.len().div_ceil(3) * 4,
+    match as_text(body) {
+        Some(text) => text.len(),
+        None => body.len().div_ceil(3) * 4,
     }
 }
 

@@ -79,15 +79,15 @@ impl SqsConsumer {
     ) -> Vec<Result<()>> {
         let mut results: Vec<Result<()>> = Vec::with_capacity(receipts.len());
         for chunk in receipts.chunks(BATCH) {
-            let mut fates: Vec<Result<()>> = Vec::with_capacity(chunk.len());
+            let mut fates: Vec<Option<Result<()>>> = Vec::with_capacity(chunk.len());
             let mut entries = Vec::with_capacity(chunk.len());
             for (id, receipt) in chunk.iter().enumerate() {
                 match receipt.object::<Handle>() {
                     Ok(handle) => {
                         entries.push((id, handle));
-                        fates.push(Err(self.queue.missing(operation)));
+                        fates.push(None);
                     }
-                    Err(error) => fates.push(Err(error)),
+                    Err(error) => fates.push(Some(Err(error))),
                 }
             }
             if !entries.is_empty() {
@@ -95,23 +95,23 @@ impl SqsConsumer {
                     Ok((successful, failed)) => {
                         for id in successful {
                             if let Some(fate) = place(&mut fates, &id) {
-                                *fate = Ok(());
+                                *fate = Some(Ok(()));
                             }
                         }
                         for entry in failed {
                             if let Some(fate) = place(&mut fates, entry.id()) {
-                                *fate = Err(self.queue.entry_error(operation, &entry));
+                                *fate = Some(Err(self.queue.entry_error(operation, &entry)));
                             }
                         }
                     }
                     Err(error) => {
                         for (id, _) in entries {
-                            fates[id] = Err(error.clone());
+                            fates[id] = Some(Err(error.clone()));
                         }
                     }
                 }
             }
-            results.append(&mut fates);
+            results.append(&mut self.queue.complete(operation, fates));
         }
         results
     }

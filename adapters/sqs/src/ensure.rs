@@ -1,5 +1,7 @@
 //! Queues as wanted: what is missing or different, and making it so.
 
+mod differences;
+
 use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::types::QueueAttributeName as Name;
@@ -14,13 +16,12 @@ use crate::{
     operation::Operation,
     settings::{QueueSettings, RedriveAllowPolicy, RedrivePolicy},
 };
+use differences::{allow_difference, differences, redrive_difference, wanted_settings};
 
 /// What a dead-letter queue that we create keeps its messages for: as long as SQS can.
 const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(14 * 86_400);
 /// How long a queue that was just created is waited for.
 const APPEARS_WITHIN: Duration = Duration::from_secs(15);
-/// The most queues that a redrive allow policy lists.
-const ALLOWED_QUEUES: usize = 10;
 
 /// A queue as it is; `None` where it does not exist.
 type Live = Option<(String, QueueSettings)>;
@@ -249,98 +250,6 @@ async fn find(admin: &SqsAdmin) -> Result<Live> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The settings that `spec` asks for: SQS's name, our name, and the value.
-fn wanted_settings(spec: &QueueSpec) -> impl Iterator<Item = (Name, &'static str, String)> {
-    let settings = [
-        (Name::VisibilityTimeout, "lease", spec.lease),
-        (Name::MessageRetentionPeriod, "retention", spec.retention),
-    ];
-    settings
-        .into_iter()
-        .filter_map(|(name, what, value)| Some((name, what, seconds(value?))))
-}
-
-fn differences(
-    queue: &str,
-    spec: &QueueSpec,
-    settings: &QueueSettings,
-) -> Result<Vec<(Change, Name, String)>> {
-    let mut found = Vec::new();
-    for (name, what, wanted) in wanted_settings(spec) {
-        let is = settings.get(name.clone());
-        if is == Some(wanted.as_str()) {
-            continue;
-        }
-        let change = Change {
-            setting: format!("{queue} {what}"),
-            from: is.map(readable),
-            to: readable(&wanted),
-        };
-        found.push((change, name, wanted));
-    }
-    Ok(found)
-}
-
-/// Seconds as SQS writes them, for people.
-fn readable(seconds: &str) -> String {
-    seconds.parse().map_or_else(
-        |_| seconds.to_owned(),
-        |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string(),
-    )
-}
-
-/// `arn` is that of the dead-letter queue, where it exists.
-fn redrive_difference(
-    admin: &SqsAdmin,
-    target: &SqsAdmin,
-    wanted: &DeadLetterSpec,
-    arn: Option<&str>,
-    settings: &QueueSettings,
-) -> Result<Option<Change>> {
-    let is = settings.redrive_policy()?;
-    if let Some(is) = &is
-        && Some(is.dead_letter_target_arn.as_str()) == arn
-        && is.max_receive_count == wanted.max_deliveries
-    {
-        return Ok(None);
-    }
-    let shown = |queue: &str, count: u32| format!("{queue} after {count} deliveries");
-    Ok(Some(Change {
-        setting: format!("{} dead letter", admin.address.name),
-        from: is.map(|is| shown(&is.dead_letter_target_arn, is.max_receive_count)),
-        to: shown(arn.unwrap_or(&target.address.name), wanted.max_deliveries),
-    }))
-}
-
-/// Without a policy all queues of the account may use the dead-letter queue, which is enough.
-fn allow_difference(
-    target: &str,
-    own_arn: &str,
-    settings: &QueueSettings,
-) -> Result<Option<(Change, RedriveAllowPolicy)>> {
-    let Some(is) = settings.redrive_allow_policy()? else {
-        return Ok(None);
-    };
-    if is.allows(own_arn) {
-        return Ok(None);
-    }
-    let mut arns = is.source_queue_arns.clone();
-    arns.push(own_arn.to_owned());
-    if arns.len() > ALLOWED_QUEUES {
-        return Err(invalid_config(format!(
-            "queue {target}: its RedriveAllowPolicy lists {ALLOWED_QUEUES} queues already, and \
-             SQS allows no more; use another dead-letter queue, or allow all"
-        )));
-    }
-    let policy = RedriveAllowPolicy::by_queue(arns);
-    let change = Change {
-        setting: format!("{target} redrive allow policy"),
-        from: Some(to_json(&is)?),
-        to: to_json(&policy)?,
-    };
-    Ok(Some((change, policy)))
 }
 
 fn created(address: &Address) -> Change {

@@ -1,9 +1,6 @@
 //! A message on the wire: entries of SendMessageBatch, and what ReceiveMessage returns.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::types::{
     Message as SqsMessage, MessageAttributeValue, MessageSystemAttributeName as System,
@@ -12,7 +9,7 @@ use aws_sdk_sqs::types::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use tokio::time::Instant;
 use towpath_core::{
-    Envelope, Error, ErrorKind, Message, MessageId, Result,
+    Error, ErrorKind, Message, MessageId, Result,
     driver::{Receipt, Received},
     wire::{self, RESERVED_ATTRIBUTE, is_xml_legal},
 };
@@ -22,9 +19,6 @@ use crate::{
     digest,
     operation::Operation,
 };
-
-/// The attribute of W3C trace context.
-const TRACEPARENT: &str = "traceparent";
 
 /// What settles a message.
 #[derive(Debug)]
@@ -215,40 +209,11 @@ pub(crate) fn decode(
     }
     let id = MessageId::from(message.message_id.unwrap_or_default());
     let system = message.attributes.unwrap_or_default();
-
-    let reserved = native
-        .get(RESERVED_ATTRIBUTE)
-        .and_then(MessageAttributeValue::string_value);
-    let mut restored = wire::restore(body.into(), &id, reserved);
-    let mut attributes: towpath_core::Attributes = native
-        .iter()
-        .filter(|(name, _)| *name != RESERVED_ATTRIBUTE)
-        .map(|(name, value)| (name.as_str(), value_of(value)))
-        .collect();
-    if attributes.get(TRACEPARENT).is_none()
-        && let Some(header) = system.get(&System::AwsTraceHeader)
-        && let Some(parent) = traceparent(header)
-    {
-        attributes.insert(TRACEPARENT, parent);
-    }
-    restored = restored.with_attributes(attributes);
-    if is_fifo
-        && let Some(group) = system.get(&System::MessageGroupId)
-        && *group != restored.idempotency_key().to_string()
-    {
-        restored = restored.with_ordering_key(group);
-    }
-
-    let attempt = system
-        .get(&System::ApproximateReceiveCount)
-        .and_then(|count| count.parse().ok());
-    let sent_at = system
-        .get(&System::SentTimestamp)
-        .and_then(|ms| ms.parse().ok())
-        .and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
-    let envelope = Envelope::new(id, restored)
-        .with_attempt(attempt)
-        .with_sent_at(sent_at);
+    let attributes = native
+        .into_iter()
+        .map(|(name, value)| (name, text_of(value)));
+    let system = |name: &str| system.get(&System::from(name)).cloned();
+    let envelope = wire::sqs::envelope(id, body, attributes, system, is_fifo);
     Ok(Received::new(
         envelope,
         Receipt::new(Handle { receipt, since }),
@@ -256,43 +221,19 @@ pub(crate) fn decode(
 }
 
 /// Attributes are text here: numbers as they are written, bytes as base64.
-fn value_of(value: &MessageAttributeValue) -> String {
-    match (value.string_value(), value.binary_value()) {
-        (Some(text), _) => text.to_owned(),
+fn text_of(value: MessageAttributeValue) -> String {
+    match (value.string_value, value.binary_value) {
+        (Some(text), _) => text,
         (None, Some(bytes)) => BASE64_STANDARD.encode(bytes),
         (None, None) => String::new(),
     }
-}
-
-/// W3C trace context from an X-Ray header:
-/// `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`.
-fn traceparent(header: &str) -> Option<String> {
-    let field = |name: &str| {
-        header
-            .split(';')
-            .find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
-    };
-    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
-    let (time, unique) = field("Root")?.strip_prefix("1-")?.split_once('-')?;
-    let parent = field("Parent")?;
-    if time.len() != 8 || unique.len() != 24 || parent.len() != 16 {
-        return None;
-    }
-    if !is_hex(time) || !is_hex(unique) || !is_hex(parent) {
-        return None;
-    }
-    let sampled = if field("Sampled") == Some("1") {
-        "01"
-    } else {
-        "00"
-    };
-    Some(format!("00-{time}{unique}-{parent}-{sampled}").to_ascii_lowercase())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use aws_sdk_sqs::primitives::Blob;
+    use std::time::SystemTime;
 
     /// What SQS would hand out for `entry`.
     fn received(entry: &SendMessageBatchRequestEntry) -> SqsMessage {
@@ -427,19 +368,6 @@ mod tests {
             Some("00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01")
         );
         assert_eq!(back.attempt, None);
-    }
-
-    #[test]
-    fn a_trace_header_that_is_not_understood_makes_no_attribute() {
-        for header in [
-            "",
-            "Root=1-5759e988-bd862e3fe1be46a994272793",
-            "Root=1-5759e988-bd86;Parent=53995c3f42cd8ad8",
-            "Root=2-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8",
-            "Root=1-5759e98x-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8",
-        ] {
-            assert_eq!(traceparent(header), None, "{header}");
-        }
     }
 
     #[test]

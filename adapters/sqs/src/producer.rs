@@ -68,7 +68,7 @@ impl SqsProducer {
 
     /// One request. An error is that of the whole request.
     async fn request(&self, part: &[Message]) -> Result<Vec<Result<MessageId>>> {
-        let mut results: Vec<Result<MessageId>> = Vec::with_capacity(part.len());
+        let mut results: Vec<Option<Result<MessageId>>> = Vec::with_capacity(part.len());
         let mut expected: Vec<Option<Expected>> = Vec::with_capacity(part.len());
         let mut entries = Vec::with_capacity(part.len());
         for (id, message) in part.iter().enumerate() {
@@ -90,16 +90,16 @@ impl SqsProducer {
                         body_md5,
                         attributes_md5,
                     }));
-                    results.push(Err(self.queue.missing(Operation::Send)));
+                    results.push(None);
                 }
                 Err(error) => {
                     expected.push(None);
-                    results.push(Err(error));
+                    results.push(Some(Err(error)));
                 }
             }
         }
         if entries.is_empty() {
-            return Ok(results);
+            return Ok(self.queue.complete(Operation::Send, results));
         }
         let clients = &self.queue.clients;
         let request = clients
@@ -118,15 +118,15 @@ impl SqsProducer {
             if let Some(result) = place(&mut results, sent.id()) {
                 let expected =
                     place(&mut expected, sent.id()).and_then(|expected| expected.as_ref());
-                *result = self.accepted(sent, expected);
+                *result = Some(self.accepted(sent, expected));
             }
         }
         for failed in answer.failed() {
             if let Some(result) = place(&mut results, failed.id()) {
-                *result = Err(self.queue.entry_error(Operation::Send, failed));
+                *result = Some(Err(self.queue.entry_error(Operation::Send, failed)));
             }
         }
-        Ok(results)
+        Ok(self.queue.complete(Operation::Send, results))
     }
 
     /// The fate of an entry that SQS says it has, after a look at what it says that it has.

@@ -71,8 +71,19 @@ impl OpenQueue {
         )
     }
 
-    /// The error of an entry that SQS says nothing about.
-    pub(crate) fn missing(&self, operation: Operation) -> Error {
+    /// The fates of all entries: those that SQS says nothing about failed.
+    pub(crate) fn complete<T>(
+        &self,
+        operation: Operation,
+        fates: Vec<Option<Result<T>>>,
+    ) -> Vec<Result<T>> {
+        let fates = fates.into_iter();
+        fates
+            .map(|fate| fate.unwrap_or_else(|| Err(self.missing(operation))))
+            .collect()
+    }
+
+    fn missing(&self, operation: Operation) -> Error {
         operation
             .error(
                 ErrorKind::Unknown,

@@ -395,10 +395,14 @@ async fn run(
                         backoff = Backoff::new();
                     }
                     Err(error) => {
-                        let delay = backoff.next(&error);
+                        // Requests that fail side by side are one failure.
+                        let delay = match healing_until {
+                            None => backoff.next([&error]),
+                            Some(_) => error.retry_after().unwrap_or_default(),
+                        };
                         tracing::warn!(%error, ?delay, queue = shared.queue_name(), "receiving failed; it is tried again");
                         allowed = 1;
-                        healing_until = Some(Instant::now() + delay);
+                        healing_until = healing_until.max(Some(Instant::now() + delay));
                     }
                 }
             }

@@ -333,18 +333,13 @@ async fn retry(
 ) {
     let mut backoff = Backoff::new();
     loop {
-        let mut again: Vec<usize> = Vec::new();
-        let mut delay = Duration::ZERO;
-        for (i, result) in results.iter().enumerate() {
-            if let Err(error) = result
-                && error.is_retryable()
-                && !leases[i].is_lost()
-            {
-                delay = delay.max(backoff.next(error));
-                again.push(i);
-            }
-        }
-        let at = Instant::now() + delay;
+        let is_worth_it = |i: &usize| {
+            let may_succeed = results[*i].as_ref().is_err_and(Error::is_retryable);
+            may_succeed && !leases[*i].is_lost()
+        };
+        let mut again: Vec<usize> = (0..results.len()).filter(is_worth_it).collect();
+        let errors = again.iter().filter_map(|i| results[*i].as_ref().err());
+        let at = Instant::now() + backoff.next(errors);
         again.retain(|i| at < leases[*i].until());
         if again.is_empty() {
             return;

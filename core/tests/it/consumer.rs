@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use towpath_core::ErrorKind;
 
 use crate::script::{Call, LEASE, SECOND, Script, error, lock};
@@ -108,6 +108,20 @@ async fn an_ack_is_tried_again_while_its_lease_holds() {
     ]);
     delivery.ack().await.unwrap();
     assert_eq!(script.acks().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn acks_that_fail_as_a_whole_are_tried_again_as_soon_as_one() {
+    let script = Script::new(|_| {});
+    script.make_ready(0..10);
+    let consumer = script.consumer(0);
+    let deliveries = consumer.receive_batch(10, SECOND).await.unwrap();
+    lock(&script.ack_errors).extend(vec![Some(error(ErrorKind::Unavailable)); 10]);
+    let begun = Instant::now();
+    for acked in consumer.ack_batch(deliveries).await {
+        acked.unwrap();
+    }
+    assert!(begun.elapsed() < SECOND / 4, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,10 @@
 //! Sends: gathered, split, retried, in order.
 
 use futures::future::join_all;
+use tokio::time::Instant;
 use towpath_core::{ErrorKind, Message};
 
-use crate::script::{Script, error, lock};
+use crate::script::{SECOND, Script, error, lock};
 
 #[tokio::test(start_paused = true)]
 async fn sends_at_the_same_time_share_requests() {
@@ -49,6 +50,18 @@ async fn only_the_entries_that_may_succeed_are_sent_again() {
         .collect();
     assert_eq!(kinds, [None, None, Some(ErrorKind::InvalidMessage), None]);
     assert_eq!(script.sends(), [vec!["a", "b", "c", "d"], vec!["b", "d"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_fails_as_a_whole_is_sent_again_as_soon_as_one_message() {
+    let script = Script::new(|_| {});
+    lock(&script.send_errors).extend(vec![Some(error(ErrorKind::Unavailable)); 10]);
+    let batch: Vec<_> = (0..10).map(|i| Message::new(i.to_string())).collect();
+    let begun = Instant::now();
+    for result in script.producer().send_batch(&batch).await {
+        result.unwrap();
+    }
+    assert!(begun.elapsed() < SECOND / 4, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,9 @@ use super::Program;
 use crate::tools::{self, Tools};
 use crate::workspace;
 
+/// Tells tests how to start a server of their own, for instance one to kill: the words of the
+/// command as a JSON list, to which they add a port and a folder for its messages.
+const COMMAND: &str = "TOWPATH_FAUXQS_COMMAND";
 /// The version in `package.json`.
 const VERSION: &str = "2.4.1";
 
@@ -46,6 +49,11 @@ impl Program for Fauxqs {
         let mut command = Command::new(&self.node);
         command.arg(&self.main).arg(port.to_string());
         Ok(command)
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let words = [&self.node, &self.main].map(|word| word.to_string_lossy());
+        vec![(COMMAND, serde_json::json!(words).to_string())]
     }
 }
 

@@ -207,7 +207,12 @@ impl Instance {
             let process = Identity::of(pid).with_context(|| {
                 self.with_log(server, format!("{} ended at once", server.name()))
             })?;
-            running.push(Running::new(server, program.version(), process, port));
+            let mut entry = Running::new(server, program.version(), process, port);
+            let further = program.environment().into_iter();
+            entry
+                .env
+                .extend(further.map(|(name, value)| (name.to_owned(), value)));
+            running.push(entry);
             // Written at once: what was started can be stopped even when this process is killed.
             state::write(&self.state(), running)?;
         }

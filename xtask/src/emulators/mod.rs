@@ -165,6 +165,11 @@ trait Program {
     ///
     /// When such a file cannot be written.
     fn command(&self, port: u16, folder: &std::path::Path) -> Result<std::process::Command>;
+
+    /// What tests are told beside the address, by variable.
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 }
 
 /// Runs a subcommand.

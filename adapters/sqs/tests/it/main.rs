@@ -6,6 +6,7 @@
 
 mod admin;
 mod failures;
+mod faults;
 mod fifo;
 mod messages;
 mod opening;
@@ -79,20 +80,35 @@ fn main() -> ExitCode {
             trials.push(Trial::test(format!("{group}::{name}"), move || run(test())));
         }
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // These load the machine, so each runs alone, and after the others.
+    let alone = Arguments {
+        test_threads: Some(1),
+        ..arguments
+    };
+    let faults = libtest_mimic::run(&alone, faults::trials());
+    if conclusion.has_failed() || faults.has_failed() {
+        return ExitCode::from(101);
+    }
+    ExitCode::SUCCESS
 }
 
 /// Runs a test on a runtime of its own.
 fn run(test: impl Future<Output = Outcome>) -> Result<(), Failed> {
+    run_within(LIMIT, test)
+}
+
+/// As [`run`], for a test that may take this long.
+fn run_within(limit: Duration, test: impl Future<Output = Outcome>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        match tokio::time::timeout(LIMIT, test).await {
+        match tokio::time::timeout(limit, test).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Failed::from(error)),
-            Err(_) => Err(Failed::from(format!("not done within {LIMIT:?}"))),
+            Err(_) => Err(Failed::from(format!("not done within {limit:?}"))),
         }
     })
 }

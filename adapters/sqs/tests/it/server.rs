@@ -48,13 +48,7 @@ impl Server {
             let server = self.clone();
             return Trial::test(name, move || run(test(server)));
         }
-        if env::var(REQUIRED).is_ok_and(|value| value == "1") {
-            let why = format!("{variable} is not set, and {REQUIRED} is");
-            return Trial::test(name, move || Err(Failed::from(why)));
-        }
-        Trial::test(name, || Ok(()))
-            .with_kind(format!("{variable} is not set"))
-            .with_ignored_flag(true)
+        missing(name, variable)
     }
 
     /// The queue `name` of this server.
@@ -103,6 +97,17 @@ impl Server {
         }
         outcome
     }
+}
+
+/// A test that needs what `variable` would name: ignored, or failed where it is required.
+pub(crate) fn missing(name: String, variable: &str) -> Trial {
+    if env::var(REQUIRED).is_ok_and(|value| value == "1") {
+        let why = format!("{variable} is not set, and {REQUIRED} is");
+        return Trial::test(name, move || Err(Failed::from(why)));
+    }
+    Trial::test(name, || Ok(()))
+        .with_kind(format!("{variable} is not set"))
+        .with_ignored_flag(true)
 }
 
 /// The queue `name` at `endpoint`.

@@ -31,4 +31,8 @@ pub trait Overflow: fmt::Debug + Send + Sync + 'static {
 
     /// Whether another message would be taken.
     fn has_room(&self) -> bool;
+
+    /// Queues that have messages here, and that whoever sends them on does not find. Their messages
+    /// are kept.
+    fn unknown_queues(&self) -> Vec<String>;
 }

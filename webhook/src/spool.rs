@@ -243,4 +243,8 @@ impl Overflow for Spool {
     fn has_room(&self) -> bool {
         self.state().has_room
     }
+
+    fn unknown_queues(&self) -> Vec<String> {
+        self.state().unknown_queues
+    }
 }

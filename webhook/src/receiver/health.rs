@@ -44,6 +44,9 @@ struct QueueState {
 struct SpoolState {
     depth: usize,
     has_room: bool,
+    /// Those whose messages are kept until a configuration names them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown_queues: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,6 +72,7 @@ pub(super) async fn ready(State(receiver): State<Receiver>) -> Response {
     let spool = receiver.0.overflow.as_ref().map(|overflow| SpoolState {
         depth: overflow.depth(),
         has_room: overflow.has_room(),
+        unknown_queues: overflow.unknown_queues(),
     });
     if let Some(spool) = &spool {
         metrics::spool_depth(spool.depth);

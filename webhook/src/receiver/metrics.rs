@@ -13,6 +13,12 @@ use metrics::{Counter, Unit, describe_counter, describe_gauge, describe_histogra
 /// | `towpath_webhook_refused_total` | counter | `source`, `reason` | requests refused; the reason is the `code` of the answer |
 /// | `towpath_webhook_spooled_total` | counter | `source`, `queue` | of the accepted, those that the overflow took |
 /// | `towpath_webhook_publish_seconds` | histogram | `queue` | how long publishing takes, failures too |
+/// | `towpath_webhook_spool_bytes` | gauge | | bytes in the [`Spool`](crate::spool::Spool) |
+/// | `towpath_webhook_spool_oldest_seconds` | gauge | | the age of the oldest message in it, as of the last change or try |
+/// | `towpath_webhook_spool_refused` | gauge | | messages in it that their queue refuses for what they are |
+/// | `towpath_webhook_spool_drained_total` | counter | `queue` | messages that it has sent on |
+/// | `towpath_webhook_spool_drain_failures_total` | counter | `queue` | batches that it could not send on |
+/// | `towpath_webhook_spool_commit_seconds` | histogram | | how long a commit takes, which many messages share |
 /// | `towpath_webhook_spool_depth` | gauge | | messages in the overflow, as of the last one that went there or the last question at `/readyz` |
 pub fn describe() {
     describe_counter!("towpath_webhook_accepted_total", "Events accepted");
@@ -29,6 +35,33 @@ pub fn describe() {
         "Events that the overflow took"
     );
     describe_gauge!("towpath_webhook_spool_depth", "Messages in the overflow");
+    describe_gauge!(
+        "towpath_webhook_spool_bytes",
+        Unit::Bytes,
+        "Bytes in the spool"
+    );
+    describe_gauge!(
+        "towpath_webhook_spool_oldest_seconds",
+        Unit::Seconds,
+        "Age of the oldest message in the spool"
+    );
+    describe_gauge!(
+        "towpath_webhook_spool_refused",
+        "Messages in the spool that their queue refuses"
+    );
+    describe_counter!(
+        "towpath_webhook_spool_drained_total",
+        "Messages that the spool has sent on"
+    );
+    describe_counter!(
+        "towpath_webhook_spool_drain_failures_total",
+        "Batches that the spool could not send on"
+    );
+    describe_histogram!(
+        "towpath_webhook_spool_commit_seconds",
+        Unit::Seconds,
+        "How long a commit of the spool takes"
+    );
     describe_histogram!(
         "towpath_webhook_publish_seconds",
         Unit::Seconds,

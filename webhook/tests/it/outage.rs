@@ -129,6 +129,10 @@ impl Overflow for Shelf {
     fn has_room(&self) -> bool {
         self.depth() < 2
     }
+
+    fn unknown_queues(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 #[tokio::test]

@@ -225,6 +225,17 @@ async fn a_queue_that_nobody_knows_is_named_and_its_messages_are_kept() {
         .until(|spool| spool.state().unknown_queues == ["gone"])
         .await;
     assert_eq!(fixture.spool.depth(), 1);
+    let other = TestQueue::new();
+    let receiver = Receiver::builder()
+        .producer("queue", other.producer())
+        .overflow(Arc::new(fixture.spool.clone()));
+    let receiver = receiver
+        .start(Config::parse(GITHUB).unwrap())
+        .await
+        .unwrap();
+    let ready = get(&receiver.router(), "/readyz").await;
+    let expected = json!({ "depth": 1, "has_room": true, "unknown_queues": ["gone"] });
+    assert_eq!(ready.body["spool"], expected);
     drain.stop().await;
     let queue = TestQueue::new();
     let drain = fixture.drain(&[("gone", &queue)]);

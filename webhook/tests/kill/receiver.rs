@@ -96,6 +96,10 @@ impl Overflow for Watched {
     fn has_room(&self) -> bool {
         self.spool.state().has_room
     }
+
+    fn unknown_queues(&self) -> Vec<String> {
+        self.spool.state().unknown_queues
+    }
 }
 
 /// A queue that writes down what it is sent, or is down.

@@ -25,7 +25,7 @@ static SHIPPED: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
 
 async fn ship(attempt: Attempt) -> Result<(), Failure> {
     let order: u64 = attempt.json()?;
-    if order % 25 == 0 {
+    if order.is_multiple_of(25) {
         return Err(Failure::permanent(format!("order {order} is not for sale")));
     }
     SHIPPED.lock().expect("nobody panics here").insert(order);

@@ -43,6 +43,11 @@
 //! `opentelemetry`: the spans of the [trace layer](layers::TraceLayer) are exported as children of,
 //! or linked to, the spans of the senders. Default: none.
 
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod attempt;
 mod builder;
 mod depth;

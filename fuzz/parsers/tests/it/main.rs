@@ -35,3 +35,55 @@ fn every_corpus_and_every_target_has_a_parser() {
         }
     }
 }
+
+/// A fuzzer without feedback, for whoever has no libFuzzer: changes to the inputs, from fixed seeds.
+#[test]
+fn what_is_near_the_corpora_is_parsed_without_a_panic() {
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus");
+    for (name, target) in TARGETS {
+        let inputs: Vec<Vec<u8>> = std::fs::read_dir(corpora.join(name))
+            .unwrap()
+            .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+            .collect();
+        for seed in 0..3_000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut data = random.choice(&inputs).cloned().unwrap_or_default();
+            for _ in 0..random.usize(1..6) {
+                change(&mut data, &inputs, &mut random);
+            }
+            let result = std::panic::catch_unwind(|| target(&data));
+            assert!(
+                result.is_ok(),
+                "{name}: {:?}",
+                String::from_utf8_lossy(&data)
+            );
+        }
+    }
+}
+
+fn change(data: &mut Vec<u8>, inputs: &[Vec<u8>], random: &mut fastrand::Rng) {
+    let at = random.usize(..=data.len());
+    let end = random.usize(at..=data.len().min(at + 16));
+    match random.u8(..6) {
+        0 => drop(data.drain(at..end)),
+        1 => data.insert(at, random.u8(..)),
+        2 => data.insert(
+            at,
+            *random.choice(b"\"{}[]:,=;\\\n\r-0aZ%/?&").unwrap_or(&0),
+        ),
+        3 => {
+            let part = data[at..end].to_vec();
+            let to = random.usize(..=data.len());
+            data.splice(to..to, part);
+        }
+        4 => {
+            let other = random.choice(inputs).cloned().unwrap_or_default();
+            let from = random.usize(..=other.len());
+            data.truncate(at);
+            data.extend_from_slice(&other[from..]);
+        }
+        _ => data[at..end]
+            .iter_mut()
+            .for_each(|byte| *byte ^= 1 << random.u8(..8)),
+    }
+}

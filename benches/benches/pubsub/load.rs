@@ -17,8 +17,8 @@ use crate::Error;
 /// How many messages are sent and received together.
 pub(crate) const BATCH: usize = 100;
 
-/// The project of all runs.
-pub(crate) const PROJECT: &str = "towpath-bench";
+/// The project of all runs: what omniqueue's client takes for a local server, and nothing else.
+pub(crate) const PROJECT: &str = "local-project";
 
 pub(crate) fn topic(name: &str) -> String {
     format!("projects/{PROJECT}/topics/{name}")

@@ -28,7 +28,7 @@ use google_cloud_auth::credentials::{Credentials, anonymous};
 use google_cloud_pubsub::client::{SubscriptionAdmin, TopicAdmin};
 use tokio::process::Command;
 
-use load::{Figures, Load, PROJECT};
+use load::{Figures, Load};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -182,9 +182,8 @@ async fn in_a_process(
         .args(["--body", &options.body.to_string()])
         .args(["--endpoint", &options.endpoint])
         .args(["--queue", queue])
-        // For those that can be told in no other way.
+        // omniqueue can be told in no other way.
         .env("PUBSUB_EMULATOR_HOST", host)
-        .env("PUBSUB_PROJECT_ID", PROJECT)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .kill_on_drop(true)

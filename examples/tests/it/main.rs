@@ -60,7 +60,7 @@ fn every_example_is_listed() {
             assert!(readme.contains(&format!("]({name})")), "{name}");
         }
     }
-    for number in 1..=8 {
+    for number in 1..=9 {
         assert!(readme.contains(&format!("| [{number:02} ")), "{number}");
     }
 }

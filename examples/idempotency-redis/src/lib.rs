@@ -2,7 +2,7 @@
 //! which is claimed with `SET key owner NX PX limit`.
 //!
 //! A key is one of three things: missing (nobody has handled the message, or its claim timed out),
-//! the owner of a claim, or [`DONE`]. What looks at a key and changes it is one script, and Redis
+//! the owner of a claim, or `DONE`. What looks at a key and changes it is one script, and Redis
 //! runs a script as one step.
 
 use std::time::Duration;

@@ -5,6 +5,7 @@ mod arbitrary;
 mod body_over_http;
 mod configuration;
 mod curl;
+mod independent;
 mod logs;
 mod once;
 mod outage;

@@ -82,6 +82,9 @@ struct Serve {
     /// The file that the fake CRM keeps its ledger in [default: memory]
     #[arg(long, value_name = "FILE", conflicts_with = "crm")]
     crm_ledger: Option<PathBuf>,
+    /// Where the operator's page listens [default: 127.0.0.1:9180, with --events nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    ops: Option<SocketAddr>,
     /// Mailgun's webhook signing key
     #[arg(long, env = "MAILGUN_SIGNING_KEY", hide_env_values = true, default_value = "demo-signing-key", hide_default_value = true, value_parser = key, value_name = "KEY")]
     signing_key: Secret,
@@ -153,6 +156,7 @@ impl Serve {
             crm: self.crm,
             crm_listen: fixed(8081),
             crm_ledger: self.crm_ledger,
+            ops: self.ops.or_else(|| (!is_replay).then(|| fixed(9180))),
             signing_key: self.signing_key,
             first_retry: self.first_retry,
         }
@@ -214,6 +218,9 @@ fn introduce(running: &Running, key: &Key) -> anyhow::Result<()> {
     }
     say(format_args!("receiver   {receiver}"))?;
     say(format_args!("CRM        {crm}"))?;
+    if let Some(ops) = &running.ops {
+        say(format_args!("ops page   {ops}"))?;
+    }
     let event = Line {
         expect: Expect::Accepted,
         timestamp: TimestampForm::Integer,

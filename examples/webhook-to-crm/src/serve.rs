@@ -6,10 +6,11 @@ use anyhow::Context;
 use axum::Router;
 use reqwest::Url;
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use towpath::{
     Attempt, Consumer, EnsureMode, Producer, Queue, QueueConfig, QueueSpec,
-    updater::Pausing,
+    ops::{Ops, Status, WatchedQueue},
+    updater::{BreakerState, DestinationState, Pausing, Updater},
     webhook::{Config, Receiver, Secret},
     worker::{Backoff, Gate, Report, RetryPolicy, Worker},
 };
@@ -31,6 +32,8 @@ pub struct Setup {
     pub crm_listen: SocketAddr,
     /// The file that the fake CRM keeps its ledger in.
     pub crm_ledger: Option<PathBuf>,
+    /// Where the operator's page listens; `None` for no page.
+    pub ops: Option<SocketAddr>,
     /// Mailgun's webhook signing key.
     pub signing_key: Secret,
     /// The delay before the first retry; it grows up to a minute.
@@ -44,6 +47,8 @@ pub struct Running {
     pub receiver: Url,
     /// Where the CRM is.
     pub crm: Url,
+    /// Where the operator's page is.
+    pub ops: Option<Url>,
     /// Consumers of the two dead-letter queues.
     pub dead_letters: Vec<Consumer>,
     /// The two queues.
@@ -54,6 +59,7 @@ pub struct Running {
     hooks: Receiver,
     receiver_task: JoinHandle<()>,
     crm_task: Option<JoinHandle<()>>,
+    ops_task: Option<AbortOnDropHandle<()>>,
     workers: Vec<(String, JoinHandle<Report>)>,
     _pausing: Pausing,
     producers: Vec<Producer>,
@@ -122,11 +128,23 @@ impl Setup {
         // While the CRM is down, updates stay in the queue and lose no attempt.
         let gate = Gate::new();
         let pausing = updater.pause(&gate);
+        let crm_state = updater.clone();
         let updater = Worker::builder(updates.consumer().await?, updater)
             .concurrency(32)
             .gate(gate)
             .retry(retry)
             .build()?;
+        let page = Ops::new("webhook-to-crm")
+            .queue(WatchedQueue::new("events", events.clone()).worker(&pipeline))
+            .queue(WatchedQueue::new("updates", updates.clone()).worker(&updater))
+            .status("CRM", move || state_of(&crm_state));
+        let (ops, ops_task) = match self.ops {
+            Some(address) => {
+                let (url, task) = serve_ops(address, page).await?;
+                (Some(url), Some(task))
+            }
+            None => (None, None),
+        };
         let mut workers = Vec::new();
         for (name, worker) in [("pipeline", pipeline), ("updater", updater)] {
             let stop = stop_working.clone();
@@ -143,6 +161,7 @@ impl Setup {
         Ok(Running {
             receiver,
             crm,
+            ops,
             dead_letters,
             queues: vec![events, updates],
             stop_receiving,
@@ -151,6 +170,7 @@ impl Setup {
             hooks,
             receiver_task,
             crm_task,
+            ops_task,
             workers,
             _pausing: pausing,
             producers: vec![events_in, updates_in],
@@ -180,12 +200,43 @@ impl Running {
         for consumer in self.dead_letters {
             consumer.close().await?;
         }
+        drop(self.ops_task);
         self.stop_crm.cancel();
         if let Some(task) = self.crm_task {
             task.await?;
         }
         Ok(reports)
     }
+}
+
+/// How the CRM is, for the operator.
+fn state_of(updater: &Updater) -> Status {
+    let closed = |state: &DestinationState| state.breaker == BreakerState::Closed;
+    match updater
+        .state()
+        .into_iter()
+        .find(|(_, state)| !closed(state))
+    {
+        None => Status::good("answers"),
+        Some((name, state)) => Status::bad(format!(
+            "{name} is left alone for {:.0} s: {}",
+            state.cool_down_left.as_secs_f64(),
+            state.last_failure.unwrap_or_default()
+        )),
+    }
+}
+
+async fn serve_ops(address: SocketAddr, page: Ops) -> anyhow::Result<(Url, AbortOnDropHandle<()>)> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
+    let url = Url::parse(&format!("http://{}", listener.local_addr()?))?;
+    let task = tokio::spawn(async move {
+        if let Err(error) = page.serve(listener).await {
+            tracing::error!(%error, "the operator's page ended");
+        }
+    });
+    Ok((url, AbortOnDropHandle::new(task)))
 }
 
 /// Serves `router` until `stop`; returns the address that it got.

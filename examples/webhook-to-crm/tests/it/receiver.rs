@@ -24,6 +24,7 @@ async fn start(queue: &str) -> Running {
         crm: None,
         crm_listen: any_port,
         crm_ledger: None,
+        ops: Some(any_port),
         signing_key: Secret::literal(KEY),
         first_retry: Duration::from_millis(10),
     }
@@ -151,6 +152,26 @@ async fn bad_requests_get_the_right_status_and_enqueue_nothing() {
         reports.iter().all(|(_, report)| report.received == 0),
         "{reports:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_page_shows_both_queues_and_the_crm() {
+    let running = start("memory://ops-page?max_attempts=3&dead_letter=ops-page-dlq").await;
+    let ops = running.ops.clone().unwrap();
+    let status: Value = reqwest::get(ops.join("status.json").unwrap())
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    for (queue, name) in [(0, "events"), (1, "updates")] {
+        assert_eq!(status["queues"][queue]["name"], name);
+        assert_eq!(status["queues"][queue]["work"]["reasons"], json!([]));
+        assert_eq!(status["queues"][queue]["dead_letters"]["ready"], 0);
+    }
+    assert_eq!(status["statuses"][0]["text"], "answers");
+    running.stop().await.unwrap();
+    assert!(reqwest::get(ops).await.is_err(), "it ends with the rest");
 }
 
 #[tokio::test(flavor = "multi_thread")]

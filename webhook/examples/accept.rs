@@ -1,10 +1,11 @@
-//! Two servers to compare: the receiver, and a bare handler that reads the same body and verifies
-//! the same signature but enqueues nothing.
+//! Three servers to compare: a bare handler that reads a body and verifies its signature but enqueues
+//! nothing, the receiver, and the receiver while its queue is down and a spool keeps what it accepts.
 //!
 //! ```text
 //! cargo run --release -p towpath-webhook --example accept
 //! wrk -t2 -c64 -d10s --latency -s webhook/examples/accept.lua http://127.0.0.1:8090/hook   # bare
 //! wrk -t2 -c64 -d10s --latency -s webhook/examples/accept.lua http://127.0.0.1:8091/hook   # receiver
+//! wrk -t2 -c64 -d10s --latency -s webhook/examples/accept.lua http://127.0.0.1:8092/hook   # spool
 //! ```
 //!
 //! The receiver's queue is `memory://`, and a consumer in the same process empties it, so the
@@ -25,6 +26,7 @@ use towpath_memory::MemoryBackend;
 use towpath_webhook::{
     Config, Receiver,
     signature::{Key, Verifier, github::Github},
+    spool::{Spool, SpoolOptions},
 };
 
 const CONFIG: &str = r#"
@@ -55,7 +57,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let bare = axum::serve(TcpListener::bind("127.0.0.1:8090").await?, bare);
     let full = TcpListener::bind("127.0.0.1:8091").await?;
     let full = axum::serve(full, receiver.router());
-    tokio::try_join!(async { bare.await }, async { full.await })?;
+
+    // Every send to this queue is throttled, for ever.
+    let down = CONFIG.replace(
+        "memory://pushes",
+        "memory://down?faults=throttle:1&send_timeout=100ms",
+    );
+    let folder = tempfile::tempdir()?;
+    let mut options = SpoolOptions::default();
+    options.max_messages = 1_000_000;
+    options.max_bytes = 8 << 30;
+    let spool = Spool::open(folder.path().join("spool"), options)?;
+    let spooling = Receiver::builder()
+        .registry(registry)
+        .overflow(Arc::new(spool))
+        .start(Config::parse(&down)?)
+        .await?;
+    let spooled = TcpListener::bind("127.0.0.1:8092").await?;
+    let spooled = axum::serve(spooled, spooling.router());
+    tokio::try_join!(async { bare.await }, async { full.await }, async {
+        spooled.await
+    })?;
     Ok(())
 }
 

@@ -398,8 +398,12 @@ async fn plan(shared: Arc<Shared>) {
     while !shared.stop.is_cancelled() {
         let plan = shared.lock().plan(Instant::now());
         let frees = !plan.release.is_empty();
-        // Before anything is given back, so that it does not come back by them.
+        let closes = !plan.close.is_empty();
         end(plan.close);
+        if closes && frees {
+            // The service learns of the end of the streams first, and sends nothing back by them.
+            sleep(RETURN).await;
+        }
         give_back(plan.release);
         if frees {
             shared.space.notify_waiters();

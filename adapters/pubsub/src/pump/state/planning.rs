@@ -61,6 +61,8 @@ impl<H: Handle> State<H> {
             self.adjust(now, &mut plan);
         } else {
             self.starved_since = None;
+            // First, because nothing is given back while a stream is open that it could come by.
+            self.drop_unwanted(since_ask, now, &mut plan);
             let settled = self.last_settled.map(|at| at + STREAM_LINGER);
             match settled {
                 // Callers that settle often ask for more right after.
@@ -72,7 +74,6 @@ impl<H: Handle> State<H> {
                 _ if self.streams.is_occupied() && plan.release.is_empty() => {}
                 _ => plan.close = self.streams.close(),
             }
-            self.drop_unwanted(since_ask, now, &mut plan);
         }
         plan.wake_callers = self.waiting > 0 && (!self.ready.is_empty() || self.error.is_some());
         plan.next = plan.next.max(now + Duration::from_millis(1));

@@ -102,6 +102,17 @@ async fn a_stream_stays_open_without_callers_while_nothing_can_come_by_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_is_closed_before_what_it_brought_unasked_goes_back() {
+    let mut test = Test::with_stream("pubsub://p/orders", 1);
+    assert!(test.take(1).is_empty());
+    test.arrive(1, None);
+    // All that may come by the stream is here, so it stays open.
+    assert!(test.pass(BUFFER_LINGER / 2).close.is_empty());
+    let plan = test.pass(BUFFER_LINGER / 2);
+    assert_eq!((plan.release, plan.close.len()), (vec![Fake(1)], 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_given_back_where_nobody_asks_does_not_come_back_there() {
     let mut test = Test::with_stream("pubsub://p/orders", 2);
     test.arrive(1, None);

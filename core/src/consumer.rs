@@ -3,7 +3,7 @@
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     time::{Instant, timeout_at},
 };
 use tokio_util::{
@@ -96,6 +96,10 @@ pub(crate) struct Shared {
     options: ConsumerOptions,
     leases: Arc<lease::Registry>,
     settler: mpsc::UnboundedSender<settle::Command>,
+    /// Settlements that go out without the settler, because they fill a request.
+    settlements: TaskTracker,
+    /// Bounds the settlement requests under way.
+    slots: Arc<Semaphore>,
     closing: CancellationToken,
     tasks: TaskTracker,
     releases: releases::Releases,
@@ -152,7 +156,8 @@ impl Consumer {
         } else {
             Duration::ZERO
         };
-        tasks.spawn(settle::run(driver.clone(), linger, commands));
+        let slots = Arc::new(Semaphore::new(settle::REQUESTS));
+        tasks.spawn(settle::run(driver.clone(), linger, slots.clone(), commands));
         let needs_pump = options.prefetch > 0 || !driver.capabilities().cancel_safe_receive;
         let has_turns = needs_pump && driver.capabilities().ordering;
         let shared = Arc::new(Shared {
@@ -160,6 +165,8 @@ impl Consumer {
             options,
             leases,
             settler,
+            settlements: TaskTracker::new(),
+            slots,
             closing: CancellationToken::new(),
             tasks,
             releases: releases::Releases::default(),
@@ -283,7 +290,7 @@ impl Consumer {
         }
         let (envelopes, leases): (Vec<_>, Vec<_>) =
             deliveries.into_iter().map(Delivery::into_parts).unzip();
-        let results = lease::settle_batch(leases, settle::Operation::Ack).await;
+        let results = settle::submit_batch(leases, settle::Operation::Ack).await;
         envelopes
             .into_iter()
             .zip(results)
@@ -324,7 +331,7 @@ impl Consumer {
             Some(pump) => pump.stop().await,
             None => None,
         };
-        settle::flush(&shared.settler).await;
+        settle::flush(shared).await;
         let Some(stragglers) = stragglers else {
             return shared.driver.close().await;
         };
@@ -332,7 +339,7 @@ impl Consumer {
         tokio::spawn(async move {
             stragglers.close();
             stragglers.wait().await;
-            settle::flush(&shared.settler).await;
+            settle::flush(&shared).await;
             if let Err(error) = shared.driver.close().await {
                 tracing::warn!(%error, queue = shared.queue_name(), "closing failed");
             }

@@ -90,7 +90,7 @@ pub fn reserved_value(message: &Message, body: BodyEncoding) -> String {
 fn to_text(reserved: &Reserved) -> String {
     // Strings, numbers and UUIDs always have a JSON form.
     let text = serde_json::to_string(reserved).unwrap_or_default();
-    if text.chars().all(is_xml_legal) {
+    if is_plain(&text) || text.chars().all(is_xml_legal) {
         text
     } else {
         text.chars()
@@ -122,11 +122,13 @@ pub fn is_xml_legal(c: char) -> bool {
 /// The body as it is, where it is text that SQS carries.
 fn as_text(body: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(body).ok()?;
-    // Most texts have neither control characters nor what is beyond ASCII.
-    let is_plain = body
-        .iter()
-        .fold(true, |is_plain, b| is_plain & matches!(b, b' '..=b'~'));
-    (is_plain || text.chars().all(is_xml_legal)).then_some(text)
+    (is_plain(text) || text.chars().all(is_xml_legal)).then_some(text)
+}
+
+/// Whether a text has neither control characters nor what is beyond ASCII, as most have.
+fn is_plain(text: &str) -> bool {
+    text.bytes()
+        .fold(true, |is_plain, b| is_plain & matches!(b, b' '..=b'~'))
 }
 
 /// The body as text, for clouds that carry text only: as it is where it is legal, else as base64.

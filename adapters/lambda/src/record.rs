@@ -95,7 +95,7 @@ fn decode(id: &str, message: SqsMessage, is_fifo: bool) -> Result<Envelope, Stri
         .into_iter()
         .map(|(name, value)| (name, text(value)));
     let id = MessageId::from(id);
-    let system = |name: &str| system.get(name).cloned();
+    let system = |name: &str| system.get(name).map(String::as_str);
     Ok(wire::sqs::envelope(id, body, attributes, system, is_fifo))
 }
 

@@ -11,7 +11,7 @@ use aws_sdk_sqs::{
     error::BuildError,
     types::{
         BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry,
-        DeleteMessageBatchRequestEntry, MessageSystemAttributeName,
+        DeleteMessageBatchRequestEntry,
     },
 };
 use tokio::time::Instant;
@@ -204,7 +204,7 @@ impl driver::Consumer for SqsConsumer {
             // Always said, so that the lease that we keep is the one that SQS keeps, also when the
             // queue's setting is changed.
             .visibility_timeout(seconds_up(self.lease))
-            .message_system_attribute_names(MessageSystemAttributeName::All)
+            .set_message_system_attribute_names(Some(message::system_attributes(queue.is_fifo)))
             .message_attribute_names("All")
             .set_receive_request_attempt_id(receive_id.clone());
         let limit =
@@ -217,21 +217,20 @@ impl driver::Consumer for SqsConsumer {
             }
         })?;
 
-        let mut received = Vec::new();
-        for message in answer.messages.unwrap_or_default() {
-            let id = message.message_id.clone().unwrap_or_default();
-            match message::decode(message, queue.is_fifo, since) {
-                Ok(message) => received.push(message),
-                Err(reason) => {
-                    tracing::error!(
-                        queue = queue.name,
-                        id,
-                        reason,
-                        "a message was received that cannot be handed out; it comes back when \
-                         its lease runs out"
-                    );
-                }
+        let messages = answer.messages.unwrap_or_default();
+        let mut received = Vec::with_capacity(messages.len());
+        for message in messages {
+            if let Some(reason) = message::fault(&message) {
+                tracing::error!(
+                    queue = queue.name,
+                    id = message.message_id,
+                    reason,
+                    "a message was received that cannot be handed out; it comes back when its \
+                     lease runs out"
+                );
+                continue;
             }
+            received.push(message::decode(message, queue.is_fifo, since));
         }
         if let Err(closed) = queue.check_open(Operation::Receive) {
             // Nobody is there any more to settle them.

@@ -6,15 +6,38 @@
 use std::collections::HashMap;
 
 use aws_sdk_sqs::types::MessageAttributeValue;
-use md5::{Digest, Md5};
+use md5::{Digest as _, Md5};
 
-/// The MD5 of a body, in hexadecimal.
-pub(crate) fn of_body(body: &str) -> String {
-    hex(Md5::new().chain_update(body))
+/// An MD5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Digest([u8; 16]);
+
+impl Digest {
+    /// Whether `hex` is this one in hexadecimal, as SQS writes it.
+    pub(crate) fn is(self, hex: &str) -> bool {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(hex, &mut bytes).is_ok() && bytes == self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn to_hex(self) -> String {
+        hex::encode(self.0)
+    }
 }
 
-/// The MD5 of message attributes, in hexadecimal.
-pub(crate) fn of_attributes(attributes: &HashMap<String, MessageAttributeValue>) -> String {
+impl From<Md5> for Digest {
+    fn from(digest: Md5) -> Self {
+        Self(digest.finalize().into())
+    }
+}
+
+/// The MD5 of a body.
+pub(crate) fn of_body(body: &str) -> Digest {
+    Md5::new().chain_update(body).into()
+}
+
+/// The MD5 of message attributes.
+pub(crate) fn of_attributes(attributes: &HashMap<String, MessageAttributeValue>) -> Digest {
     let mut names: Vec<&String> = attributes.keys().collect();
     names.sort_unstable();
     let mut digest = Md5::new();
@@ -38,7 +61,7 @@ pub(crate) fn of_attributes(attributes: &HashMap<String, MessageAttributeValue>)
             }
         }
     }
-    hex(digest)
+    digest.into()
 }
 
 /// A part goes in with its length in front, as four bytes, the highest first.
@@ -46,18 +69,6 @@ fn update(digest: &mut Md5, part: &[u8]) {
     let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
     digest.update(length.to_be_bytes());
     digest.update(part);
-}
-
-/// Four of these are made for each message, so it takes no formatter.
-fn hex(digest: Md5) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(32);
-    for byte in digest.finalize() {
-        for half in [byte >> 4, byte & 0xf] {
-            text.push(char::from(DIGITS[usize::from(half)]));
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -76,8 +87,14 @@ mod tests {
 
     #[test]
     fn a_body_has_the_usual_md5() {
-        assert_eq!(of_body("abc"), "900150983cd24fb0d6963f7d28e17f72");
-        assert_eq!(of_body("é"), "66ddcd97cfdeabb2f6fb8a999b4bc76f");
+        for (body, md5) in [
+            ("abc", "900150983cd24fb0d6963f7d28e17f72"),
+            ("é", "66ddcd97cfdeabb2f6fb8a999b4bc76f"),
+        ] {
+            assert!(of_body(body).is(md5));
+            assert!(!of_body("other").is(md5));
+            assert!(!of_body(body).is(&md5[2..]) && !of_body(body).is("é"));
+        }
     }
 
     #[test]
@@ -99,7 +116,7 @@ mod tests {
         plain.extend([0, 0, 0, 2, 1, 2]);
         assert_eq!(
             of_attributes(&attributes),
-            hex(Md5::new().chain_update(plain))
+            Md5::new().chain_update(plain).into()
         );
     }
 }

@@ -16,7 +16,7 @@ use towpath_core::{
 
 use crate::{
     capabilities::{DELAY, STRING},
-    digest,
+    digest::{self, Digest},
     operation::Operation,
 };
 
@@ -33,8 +33,14 @@ pub(crate) struct Handle {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) request: SendMessageBatchRequestEntry,
-    pub(crate) body_md5: String,
-    pub(crate) attributes_md5: String,
+    pub(crate) expected: Expected,
+}
+
+/// What SQS must answer with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    pub(crate) body_md5: Digest,
+    pub(crate) attributes_md5: Digest,
 }
 
 /// The bytes that `message` takes towards SQS's limits, without the reserved attribute.
@@ -58,11 +64,13 @@ pub(crate) fn encode(id: usize, message: &Message, dedup_id: Option<String>) -> 
         .attributes()
         .iter()
         .map(|(name, value)| Ok((name.to_owned(), text(value)?)))
-        .chain([text(&reserved).map(|value| (RESERVED_ATTRIBUTE.to_owned(), value))])
+        .chain([text(reserved).map(|value| (RESERVED_ATTRIBUTE.to_owned(), value))])
         .collect::<Result<HashMap<_, _>>>()?;
 
-    let body_md5 = digest::of_body(&body);
-    let attributes_md5 = digest::of_attributes(&attributes);
+    let expected = Expected {
+        body_md5: digest::of_body(&body),
+        attributes_md5: digest::of_attributes(&attributes),
+    };
     let mut request = SendMessageBatchRequestEntry::builder()
         .id(id.to_string())
         .message_body(body)
@@ -83,14 +91,10 @@ pub(crate) fn encode(id: usize, message: &Message, dedup_id: Option<String>) -> 
     let request = request.build().map_err(|error| {
         refused(ErrorKind::Unknown, "the entry cannot be made").with_source(error)
     })?;
-    Ok(Entry {
-        request,
-        body_md5,
-        attributes_md5,
-    })
+    Ok(Entry { request, expected })
 }
 
-fn text(value: &str) -> Result<MessageAttributeValue> {
+fn text(value: impl Into<String>) -> Result<MessageAttributeValue> {
     MessageAttributeValue::builder()
         .data_type(STRING)
         .string_value(value)
@@ -186,38 +190,59 @@ pub(crate) fn seconds_up(duration: Duration) -> i32 {
     i32::try_from(seconds).unwrap_or(i32::MAX)
 }
 
-/// Reads a message as it was received. The error says why it cannot be handed out.
-pub(crate) fn decode(
-    message: SqsMessage,
-    is_fifo: bool,
-    since: Instant,
-) -> Result<Received, String> {
-    let receipt = message
-        .receipt_handle
-        .ok_or("it came without a receipt handle")?;
-    let body = message.body.ok_or("it came without a body")?;
+/// What [`decode`] reads of SQS's own attributes; asking for all would cost time and bytes.
+pub(crate) fn system_attributes(is_fifo: bool) -> Vec<System> {
+    let mut names = vec![
+        System::ApproximateReceiveCount,
+        System::SentTimestamp,
+        System::AwsTraceHeader,
+    ];
+    if is_fifo {
+        names.push(System::MessageGroupId);
+    }
+    names
+}
+
+/// Why a received message is not handed out.
+pub(crate) fn fault(message: &SqsMessage) -> Option<&'static str> {
+    if message.receipt_handle.is_none() {
+        return Some("it came without a receipt handle");
+    }
+    let Some(body) = &message.body else {
+        return Some("it came without a body");
+    };
     if let Some(md5) = &message.md5_of_body
-        && *md5 != digest::of_body(&body)
+        && !digest::of_body(body).is(md5)
     {
-        return Err("its body does not match the MD5 of SQS".to_owned());
+        return Some("its body does not match the MD5 of SQS");
     }
-    let native = message.message_attributes.unwrap_or_default();
+    let no_attributes = HashMap::new();
+    let attributes = message
+        .message_attributes
+        .as_ref()
+        .unwrap_or(&no_attributes);
     if let Some(md5) = &message.md5_of_message_attributes
-        && *md5 != digest::of_attributes(&native)
+        && !digest::of_attributes(attributes).is(md5)
     {
-        return Err("its attributes do not match the MD5 of SQS".to_owned());
+        return Some("its attributes do not match the MD5 of SQS");
     }
+    None
+}
+
+/// Reads a message without [`fault`].
+pub(crate) fn decode(message: SqsMessage, is_fifo: bool, since: Instant) -> Received {
+    let receipt = message.receipt_handle.unwrap_or_default();
+    let body = message.body.unwrap_or_default();
     let id = MessageId::from(message.message_id.unwrap_or_default());
     let system = message.attributes.unwrap_or_default();
-    let attributes = native
+    let attributes = message
+        .message_attributes
+        .unwrap_or_default()
         .into_iter()
         .map(|(name, value)| (name, text_of(value)));
-    let system = |name: &str| system.get(&System::from(name)).cloned();
+    let system = |name: &str| system.get(&System::from(name)).map(String::as_str);
     let envelope = wire::sqs::envelope(id, body, attributes, system, is_fifo);
-    Ok(Received::new(
-        envelope,
-        Receipt::new(Handle { receipt, since }),
-    ))
+    Received::new(envelope, Receipt::new(Handle { receipt, since }))
 }
 
 /// Attributes are text here: numbers as they are written, bytes as base64.
@@ -242,8 +267,8 @@ mod tests {
             .message_id("id-1")
             .receipt_handle("handle")
             .body(entry.message_body())
-            .md5_of_body(digest::of_body(entry.message_body()))
-            .md5_of_message_attributes(digest::of_attributes(&attributes))
+            .md5_of_body(digest::of_body(entry.message_body()).to_hex())
+            .md5_of_message_attributes(digest::of_attributes(&attributes).to_hex())
             .set_message_attributes(Some(attributes))
             .attributes(System::ApproximateReceiveCount, "3")
             .attributes(System::SentTimestamp, "1700000000123");
@@ -263,7 +288,7 @@ mod tests {
             assert_eq!(entry.request.id(), "4");
             assert_eq!(entry.request.message_group_id(), Some("customer-1"));
             assert_eq!(entry.request.message_deduplication_id(), Some("d"));
-            let back = decode(received(&entry.request), true, Instant::now()).unwrap();
+            let back = decode(received(&entry.request), true, Instant::now());
             assert_eq!(back.envelope.message, message);
             assert_eq!(back.envelope.attempt, Some(3));
             assert_eq!(
@@ -280,7 +305,7 @@ mod tests {
             .iter()
             .map(|message| {
                 let entry = encode(0, message, Some("d".to_owned())).unwrap();
-                let back = decode(received(&entry.request), true, Instant::now()).unwrap();
+                let back = decode(received(&entry.request), true, Instant::now());
                 assert_eq!(back.envelope.message.ordering_key(), None);
                 entry.request.message_group_id().unwrap().to_owned()
             })
@@ -358,7 +383,7 @@ mod tests {
                 "Root=1-5759E988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1",
             )
             .build();
-        let back = decode(message, false, Instant::now()).unwrap().envelope;
+        let back = decode(message, false, Instant::now()).envelope;
         let attributes = back.message.attributes();
         assert_eq!(attributes.get("n"), Some("7"));
         assert_eq!(attributes.get("s"), Some("v"));
@@ -374,23 +399,20 @@ mod tests {
     fn a_message_that_was_changed_on_its_way_is_not_handed_out() {
         let entry = encode(0, &Message::new("x").with_attribute("a", "1"), None).unwrap();
         let sent = received(&entry.request);
-        assert!(decode(sent.clone(), false, Instant::now()).is_ok());
+        assert_eq!(fault(&sent), None);
 
         let mut body = sent.clone();
         body.body = Some("y".to_owned());
-        assert!(
-            decode(body, false, Instant::now())
-                .unwrap_err()
-                .contains("body")
-        );
+        assert!(fault(&body).unwrap().contains("body"));
 
         let mut attributes = sent.clone();
         attributes.message_attributes.as_mut().unwrap().remove("a");
-        let error = decode(attributes, false, Instant::now()).unwrap_err();
-        assert!(error.contains("attributes"), "{error}");
+        assert!(fault(&attributes).unwrap().contains("attributes"));
+        attributes.message_attributes = None;
+        assert!(fault(&attributes).unwrap().contains("attributes"));
 
         let mut unsettleable = sent;
         unsettleable.receipt_handle = None;
-        assert!(decode(unsettleable, false, Instant::now()).is_err());
+        assert!(fault(&unsettleable).unwrap().contains("receipt"));
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     capabilities::BATCH,
     connect::call,
     dedup::DedupIds,
-    message::{self, Entry},
+    message::{self, Expected},
     operation::Operation,
     queue::{OpenQueue, place},
 };
@@ -20,12 +20,6 @@ use crate::{
 pub(crate) struct SqsProducer {
     queue: OpenQueue,
     dedup_ids: DedupIds,
-}
-
-/// What to check the answer about an entry by.
-struct Expected {
-    body_md5: String,
-    attributes_md5: String,
 }
 
 impl SqsProducer {
@@ -80,16 +74,8 @@ impl SqsProducer {
             };
             match message::encode(id, message, dedup_id.filter(|_| self.queue.is_fifo)) {
                 Ok(entry) => {
-                    let Entry {
-                        request,
-                        body_md5,
-                        attributes_md5,
-                    } = entry;
-                    entries.push(request);
-                    expected.push(Some(Expected {
-                        body_md5,
-                        attributes_md5,
-                    }));
+                    entries.push(entry.request);
+                    expected.push(Some(entry.expected));
                     results.push(None);
                 }
                 Err(error) => {
@@ -136,10 +122,10 @@ impl SqsProducer {
         expected: Option<&Expected>,
     ) -> Result<MessageId> {
         let is_intact = expected.is_none_or(|expected| {
-            sent.md5_of_message_body() == expected.body_md5
+            expected.body_md5.is(sent.md5_of_message_body())
                 && sent
                     .md5_of_message_attributes()
-                    .is_none_or(|md5| md5 == expected.attributes_md5)
+                    .is_none_or(|md5| expected.attributes_md5.is(md5))
         });
         if is_intact {
             return Ok(MessageId::from(sent.message_id()));

@@ -348,32 +348,6 @@ impl Entry {
     }
 }
 
-/// Settles leases of one consumer: the result at `i` is the fate of `leases[i]`, with the lease
-/// where it is still held.
-pub(super) async fn settle_batch(
-    leases: Vec<LeaseRef>,
-    operation: Operation,
-) -> Vec<Result<(), (Error, Option<LeaseRef>)>> {
-    let Some(first) = leases.first() else {
-        return Vec::new();
-    };
-    let shared = first.consumer().clone();
-    if shared.capabilities().gather {
-        // Handed over all at once, so that dropping this future does not stop them.
-        let waiting: Vec<_> = leases
-            .into_iter()
-            .map(|lease| settle::submit(lease, operation))
-            .collect();
-        let mut results = Vec::with_capacity(waiting.len());
-        for fate in waiting {
-            results.push(fate.await);
-        }
-        results
-    } else {
-        settle::directly(&*shared.driver, leases, operation, settle::fate).await
-    }
-}
-
 /// Extends leases at about half of their time, and tells of those that are lost. Ends when the
 /// consumer and all its deliveries are gone.
 pub(super) async fn keep(

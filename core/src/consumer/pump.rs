@@ -14,7 +14,7 @@ use std::{
 use slab::Slab;
 use tokio::{
     sync::Notify,
-    task::{JoinHandle, JoinSet},
+    task::{JoinError, JoinHandle, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -191,7 +191,7 @@ impl Drop for Demand<'_> {
         drop(inner);
         if is_left {
             // Another caller may take what this one left.
-            self.state.arrival.notify_waiters();
+            self.state.arrival.notify_one();
         }
         self.state.demand.notify_one();
     }
@@ -230,17 +230,20 @@ impl Inner {
     /// Takes up to `max` deliveries whose turn it is. What may not be handed out any more is
     /// released; what is to wait stays.
     fn take_ready(&mut self, max: usize) -> Vec<Delivery> {
-        let mut taken = Vec::new();
-        let mut waiting = VecDeque::new();
+        let mut taken = Vec::with_capacity(max.min(self.buffer.len()));
+        let mut waiting = Vec::new();
         while taken.len() < max
             && let Some(delivery) = self.buffer.pop_front()
         {
             match delivery.turn() {
                 Turn::Later => {
-                    waiting.push_back(delivery);
+                    waiting.push(delivery);
                     continue;
                 }
-                Turn::Now if !delivery.is_lease_lost() => taken.push(delivery),
+                Turn::Now if !delivery.is_lease_lost() => {
+                    self.forget(&delivery);
+                    taken.push(delivery);
+                }
                 Turn::Now => self.forget(&delivery),
                 Turn::Never => {
                     self.forget(&delivery);
@@ -248,11 +251,9 @@ impl Inner {
                 }
             }
         }
-        for delivery in &taken {
-            self.forget(delivery);
+        for delivery in waiting.into_iter().rev() {
+            self.buffer.push_front(delivery);
         }
-        waiting.append(&mut self.buffer);
-        self.buffer = waiting;
         taken
     }
 
@@ -327,10 +328,10 @@ impl Inner {
     }
 }
 
+/// What a request came to: its size, and whether it was answered in full.
 struct Answer {
     size: usize,
-    start: u64,
-    result: Result<Vec<Delivery>>,
+    result: Result<bool>,
 }
 
 async fn run(
@@ -354,7 +355,7 @@ async fn run(
             let start = inner.started;
             drop(inner);
             requested += size.get();
-            let shared = shared.clone();
+            let (shared, state) = (shared.clone(), state.clone());
             polls.spawn(async move {
                 // The broker answers within the wait. Where this process was stopped or starved,
                 // its answer is read later, and leases may be over by then.
@@ -363,8 +364,7 @@ async fn run(
                 let result = result.map(|received| shared.admit(received, latest));
                 Answer {
                     size: size.get(),
-                    start,
-                    result,
+                    result: arrived(&state, start, size, result),
                 }
             });
         }
@@ -379,17 +379,12 @@ async fn run(
         tokio::select! {
             () = stop.cancelled() => break,
             Some(joined) = polls.join_next(), if !polls.is_empty() => {
-                let answer = joined.unwrap_or_else(|error| Answer {
-                    size: 0,
-                    start: 0,
-                    result: Err(Error::new(ErrorKind::Unknown, "the driver's receive panicked")
-                        .with_source(error)),
-                });
+                let answer = joined.unwrap_or_else(|error| panicked(&state, error));
                 requested -= answer.size.min(requested);
                 if polls.is_empty() {
                     requested = 0;
                 }
-                match arrived(&state, answer) {
+                match answer.result {
                     Ok(is_full) => {
                         allowed = if is_full { (allowed + 1).min(POLLS) } else { 1 };
                         backoff = Backoff::new();
@@ -427,36 +422,39 @@ async fn run(
     state.arrival.notify_waiters();
     // Requests under way may still bring messages, those just released among them: they are
     // released as they come.
-    if timeout(GRACE, release_late(&mut polls)).await.is_err() {
+    if timeout(GRACE, ended(&mut polls)).await.is_err() {
         tracing::debug!(
             queue = shared.queue_name(),
             "requests are still under way; their messages are released as they come"
         );
-        stragglers.spawn(async move { release_late(&mut polls).await });
+        stragglers.spawn(async move { ended(&mut polls).await });
     }
 }
 
-/// Releases what requests bring that nobody waits for any more.
-async fn release_late(polls: &mut JoinSet<Answer>) {
-    while let Some(joined) = polls.join_next().await {
-        if let Ok(Answer {
-            result: Ok(deliveries),
-            ..
-        }) = joined
-        {
-            release_unseen(deliveries);
-        }
-    }
-}
-
-/// Buffers what arrived; returns whether the request was answered in full.
-fn arrived(state: &State, answer: Answer) -> Result<bool> {
+/// Buffers what the request `start` for `size` messages brought; returns whether it was answered
+/// in full. After the pump has stopped, what comes is released.
+fn arrived(
+    state: &State,
+    start: u64,
+    size: NonZeroUsize,
+    result: Result<Vec<Delivery>>,
+) -> Result<bool> {
     let mut inner = state.lock();
     inner.in_flight = inner.in_flight.saturating_sub(1);
-    inner.answered = inner.answered.max(answer.start);
-    let outcome = match answer.result {
+    inner.answered = inner.answered.max(start);
+    if inner.is_stopped {
+        drop(inner);
+        let deliveries = result?;
+        let is_full = deliveries.len() >= size.get();
+        release_unseen(deliveries);
+        return Ok(is_full);
+    }
+    let now = Instant::now();
+    let is_overdue = |(_, waiting): (usize, &Waiting)| waiting.deadline.is_some_and(|at| now >= at);
+    let concerns_all = inner.waiting.iter().any(is_overdue);
+    let outcome = match result {
         Ok(deliveries) => {
-            let is_full = deliveries.len() >= answer.size;
+            let is_full = deliveries.len() >= size.get();
             inner.bytes += deliveries
                 .iter()
                 .map(|delivery| delivery.body().len())
@@ -473,8 +471,26 @@ fn arrived(state: &State, answer: Answer) -> Result<bool> {
         }
     };
     drop(inner);
-    state.arrival.notify_waiters();
+    if concerns_all {
+        state.arrival.notify_waiters();
+    } else {
+        // Whoever takes a part wakes the next for the rest.
+        state.arrival.notify_one();
+    }
     outcome
+}
+
+async fn ended(polls: &mut JoinSet<Answer>) {
+    while polls.join_next().await.is_some() {}
+}
+
+/// A request whose task ended without an answer.
+fn panicked(state: &State, error: JoinError) -> Answer {
+    let error = Error::new(ErrorKind::Unknown, "the driver's receive panicked").with_source(error);
+    Answer {
+        size: 0,
+        result: arrived(state, 0, NonZeroUsize::MIN, Err(error)),
+    }
 }
 
 /// Releases what is buffered when nobody has asked for a while.

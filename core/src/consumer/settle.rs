@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::lease::LeaseRef;
+use super::{Shared, lease::LeaseRef};
 use crate::{
     AckStatus, Error, ErrorKind, Result,
     backoff::Backoff,
@@ -16,8 +16,8 @@ use crate::{
     producer::closed,
 };
 
-/// How many settlement requests are under way at once.
-const REQUESTS: usize = 16;
+/// How many settlement requests of a consumer are under way at once.
+pub(super) const REQUESTS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Operation {
@@ -54,7 +54,7 @@ pub(crate) struct Pending {
     done: Option<oneshot::Sender<Fate>>,
 }
 
-type Fate = Result<(), (Error, Option<LeaseRef>)>;
+pub(super) type Fate = Result<(), (Error, Option<LeaseRef>)>;
 
 /// Hands a settlement to the settler task at once; the future returns its fate.
 pub(super) fn submit(lease: LeaseRef, operation: Operation) -> impl Future<Output = Fate> {
@@ -75,6 +75,50 @@ pub(super) fn submit(lease: LeaseRef, operation: Operation) -> impl Future<Outpu
     }
 }
 
+/// Settles many leases of one consumer: the result at `i` is the fate of `leases[i]`.
+///
+/// All is handed over when this is first polled, so that dropping the future does not stop it. What
+/// fills a request needs no company and goes out at once.
+pub(super) async fn submit_batch(mut leases: Vec<LeaseRef>, operation: Operation) -> Vec<Fate> {
+    let Some(first) = leases.first() else {
+        return Vec::new();
+    };
+    let shared = first.consumer().clone();
+    let most = shared.capabilities().limits.settle_batch.max(1);
+    let mut full = Vec::with_capacity(leases.len() / most);
+    while leases.len() >= most {
+        let rest = leases.split_off(most);
+        let batch = std::mem::replace(&mut leases, rest);
+        let (driver, slots) = (shared.driver.clone(), shared.slots.clone());
+        let task = shared.settlements.spawn(async move {
+            // The semaphore is never closed.
+            let _slot = slots.acquire().await;
+            directly(&*driver, batch, operation, fate).await
+        });
+        full.push(task);
+    }
+    let rest: Vec<_> = leases
+        .into_iter()
+        .map(|lease| submit(lease, operation))
+        .collect();
+    let mut fates = Vec::with_capacity(full.len() * most + rest.len());
+    for task in full {
+        match task.await {
+            Ok(settled) => fates.extend(settled),
+            Err(error) => {
+                let error = Error::new(ErrorKind::Unknown, "the driver panicked")
+                    .with_operation(operation.name())
+                    .with_source(error);
+                fates.extend((0..most).map(|_| Err((error.clone(), None))));
+            }
+        }
+    }
+    for fate in rest {
+        fates.push(fate.await);
+    }
+    fates
+}
+
 /// Gives a message back whose delivery was dropped; its lease is marked already.
 pub(super) fn release(settler: &mpsc::UnboundedSender<Command>, lease: LeaseRef) {
     tracing::debug!(
@@ -91,11 +135,13 @@ pub(super) fn release(settler: &mpsc::UnboundedSender<Command>, lease: LeaseRef)
 }
 
 /// Waits until everything that was submitted is done.
-pub(super) async fn flush(settler: &mpsc::UnboundedSender<Command>) {
+pub(super) async fn flush(shared: &Shared) {
     let (done, flushed) = oneshot::channel();
-    if settler.send(Command::Flush(done)).is_ok() {
+    if shared.settler.send(Command::Flush(done)).is_ok() {
         let _ = flushed.await;
     }
+    shared.settlements.close();
+    shared.settlements.wait().await;
 }
 
 /// The settler task: gathers settlements by operation, for `linger` at most. Ends when the consumer
@@ -103,10 +149,10 @@ pub(super) async fn flush(settler: &mpsc::UnboundedSender<Command>) {
 pub(super) async fn run(
     driver: Arc<dyn driver::Consumer>,
     linger: Duration,
+    slots: Arc<Semaphore>,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let most = driver.capabilities().limits.settle_batch.clamp(1, 1_000);
-    let slots = Arc::new(Semaphore::new(REQUESTS));
     let mut requests: JoinSet<()> = JoinSet::new();
     let mut waiting: Vec<Pending> = Vec::new();
     let mut is_open = true;

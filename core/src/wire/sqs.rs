@@ -16,17 +16,27 @@ const TRACEPARENT: &str = "traceparent";
 /// `system` finds a system attribute by its name, for instance `SentTimestamp`. On FIFO queues the
 /// message group is the ordering key, unless it is the message's own idempotency key, which stands
 /// for none.
-pub fn envelope(
+pub fn envelope<'a>(
     id: MessageId,
     body: impl Into<Bytes>,
     attributes: impl IntoIterator<Item = (String, String)>,
-    system: impl Fn(&str) -> Option<String>,
+    system: impl Fn(&str) -> Option<&'a str>,
     is_fifo: bool,
 ) -> Envelope {
-    let mut attributes: Attributes = attributes.into_iter().collect();
-    let reserved = attributes.remove(RESERVED_ATTRIBUTE);
+    let mut reserved = None;
+    // Most messages have no attributes but the reserved one, and then none are made.
+    let mut attributes: Attributes = attributes
+        .into_iter()
+        .filter_map(|(name, value)| {
+            if name == RESERVED_ATTRIBUTE {
+                reserved = Some(value);
+                return None;
+            }
+            Some((name, value))
+        })
+        .collect();
     if attributes.get(TRACEPARENT).is_none()
-        && let Some(parent) = system("AWSTraceHeader").and_then(|header| traceparent(&header))
+        && let Some(parent) = system("AWSTraceHeader").and_then(traceparent)
     {
         attributes.insert(TRACEPARENT, parent);
     }
@@ -79,14 +89,10 @@ mod tests {
         wire::{body_to_text, reserved_value},
     };
 
-    fn system(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> + use<> {
-        let pairs: Vec<(String, String)> = pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
+    fn system<'a>(pairs: &[(&str, &'a str)]) -> impl Fn(&str) -> Option<&'a str> {
         move |name| {
-            let found = pairs.iter().find(|(known, _)| known == name);
-            found.map(|(_, value)| value.clone())
+            let found = pairs.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| *value)
         }
     }
 
@@ -126,7 +132,7 @@ mod tests {
         let reserved = reserved_value(&message, Default::default());
         let read = |group: &str, is_fifo| {
             let attributes = [(RESERVED_ATTRIBUTE.to_owned(), reserved.clone())];
-            let system = system(&[("MessageGroupId", group)]);
+            let system = |name: &str| (name == "MessageGroupId").then_some(group);
             let envelope = envelope(1.into(), "x", attributes, system, is_fifo);
             envelope.message.ordering_key().map(str::to_owned)
         };
@@ -140,7 +146,7 @@ mod tests {
         let header = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
         let read = |header: &str, own: Option<&str>| {
             let attributes = own.map(|own| (TRACEPARENT.to_owned(), own.to_owned()));
-            let system = system(&[("AWSTraceHeader", header)]);
+            let system = |name: &str| (name == "AWSTraceHeader").then_some(header);
             let envelope = envelope(1.into(), "x", attributes, system, false);
             envelope
                 .message

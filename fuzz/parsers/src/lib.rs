@@ -132,7 +132,7 @@ pub fn reserved_attribute(data: &[u8]) {
     }
     let attributes = [(wire::RESERVED_ATTRIBUTE.to_owned(), reserved.clone())];
     for is_fifo in [false, true] {
-        let system = |_: &str| Some(reserved.clone());
+        let system = |_: &str| Some(reserved.as_str());
         let envelope = wire::sqs::envelope(
             id.clone(),
             body.clone(),

@@ -148,6 +148,9 @@ impl Message {
     /// Attaches or removes the failure record.
     #[must_use]
     pub fn with_failure(self, failure: Option<FailureRecord>) -> Self {
+        if failure.is_none() && self.rare.is_none() {
+            return self;
+        }
         self.edit(|rare| rare.failure = failure)
     }
 

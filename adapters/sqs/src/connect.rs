@@ -216,8 +216,7 @@ pub(crate) async fn call<T, E>(
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    // The SDK's futures are large.
-    match timeout(limit, Box::pin(request)).await {
+    match timeout(limit, request).await {
         Ok(result) => result.map_err(|error| error::of_call(operation, queue, error)),
         Err(_) => Err(operation.timed_out(queue, limit)),
     }

@@ -1,13 +1,26 @@
 //! A loop on the SDK itself: full batches for everything, several requests at once.
 
-use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, SendMessageBatchRequestEntry};
+use aws_sdk_sqs::types::{
+    DeleteMessageBatchRequestEntry, Message, MessageAttributeValue,
+    MessageSystemAttributeName as System, SendMessageBatchRequestEntry,
+};
 
 use crate::{
     Error, client,
     load::{BATCH, Figures, Load, measure},
 };
 
-pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
+/// What a message carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// A body.
+    Body,
+    /// A body, and what retries need: a key in an attribute, and how often and since when it was
+    /// delivered.
+    BodyAndKey,
+}
+
+pub(crate) async fn run(load: Load, content: Content) -> Result<Figures, Error> {
     let client = client(&load.endpoint);
     measure(
         &load,
@@ -21,9 +34,12 @@ pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
                             .send_message_batch()
                             .queue_url(load.queue_url.clone());
                         for id in 0..BATCH {
-                            let entry = SendMessageBatchRequestEntry::builder()
+                            let mut entry = SendMessageBatchRequestEntry::builder()
                                 .id(id.to_string())
                                 .message_body(body.clone());
+                            if content == Content::BodyAndKey {
+                                entry = entry.message_attributes(KEY, key()?);
+                            }
                             request = request.entries(entry.build()?);
                         }
                         let sent = Box::pin(request.send()).await?;
@@ -40,11 +56,17 @@ pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
                 let (client, load, meter) = (client.clone(), load.clone(), meter.clone());
                 tasks.spawn(async move {
                     loop {
-                        let received = client
+                        let mut received = client
                             .receive_message()
                             .queue_url(load.queue_url.clone())
                             .max_number_of_messages(10)
                             .wait_time_seconds(20);
+                        if content == Content::BodyAndKey {
+                            received = received
+                                .message_attribute_names("All")
+                                .message_system_attribute_names(System::ApproximateReceiveCount)
+                                .message_system_attribute_names(System::SentTimestamp);
+                        }
                         let received = Box::pin(received.send()).await?;
                         let messages = received.messages.unwrap_or_default();
                         if messages.is_empty() {
@@ -55,7 +77,7 @@ pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
                             .delete_message_batch()
                             .queue_url(load.queue_url.clone());
                         for (id, message) in messages.into_iter().enumerate() {
-                            check(&message.body.unwrap_or_default(), &load)?;
+                            check(&message, content, &load)?;
                             let entry = DeleteMessageBatchRequestEntry::builder()
                                 .id(id.to_string())
                                 .set_receipt_handle(message.receipt_handle);
@@ -74,10 +96,28 @@ pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
     .await
 }
 
+const KEY: &str = "key";
+
+/// A fresh key: 32 hexadecimal digits.
+fn key() -> Result<MessageAttributeValue, Error> {
+    let key = format!("{:032x}", fastrand::u128(..));
+    let value = MessageAttributeValue::builder()
+        .data_type("String")
+        .string_value(key);
+    Ok(value.build()?)
+}
+
 /// That a message is one of ours.
-fn check(body: &str, load: &Load) -> Result<(), Error> {
-    if body.len() == load.body {
+fn check(message: &Message, content: Content, load: &Load) -> Result<(), Error> {
+    let body = message.body.as_deref().unwrap_or_default();
+    let key = message.message_attributes().and_then(|all| all.get(KEY));
+    let count = message.attributes().and_then(|all| {
+        let count = all.get(&System::ApproximateReceiveCount)?;
+        count.parse::<u32>().ok()
+    });
+    let has_key = key.is_some() && count.is_some();
+    if body.len() == load.body && has_key == (content == Content::BodyAndKey) {
         return Ok(());
     }
-    Err("a body is not what was sent".into())
+    Err("a message is not what was sent".into())
 }

@@ -33,6 +33,7 @@ use clap::{Parser, ValueEnum};
 use tokio::process::Command;
 
 use counter::Counter;
+use hand_written::Content;
 use load::{Figures, Load};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -105,6 +106,9 @@ impl Server {
 enum Contender {
     /// A loop on aws-sdk-sqs: full batches of ten for everything
     HandWritten,
+    /// The same loop with a key in an attribute of each message, as retries need it, which towpath
+    /// always sends
+    HandWrittenWithKey,
     /// towpath's send_batch, receive_batch and ack_batch
     Towpath,
     /// towpath's send, receive and ack, a message at a time, with prefetch=40
@@ -125,7 +129,8 @@ impl Contender {
 
     async fn run(self, load: Load) -> Result<Figures, Error> {
         match self {
-            Self::HandWritten => hand_written::run(load).await,
+            Self::HandWritten => hand_written::run(load, Content::Body).await,
+            Self::HandWrittenWithKey => hand_written::run(load, Content::BodyAndKey).await,
             Self::Towpath => towpath_queue::run(load, towpath_queue::Style::Batches).await,
             Self::TowpathSingle => towpath_queue::run(load, towpath_queue::Style::Single).await,
             Self::Omniqueue => omniqueue_sqs::run(load, true).await,

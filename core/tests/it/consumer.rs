@@ -142,6 +142,68 @@ async fn close_finishes_the_acks_that_were_begun() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn acks_that_fill_a_request_wait_for_no_company() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(2);
+    script.make_ready(0..12);
+    let single = consumer.receive().await.unwrap();
+    let mut deliveries = Vec::new();
+    while deliveries.len() < 11 {
+        let most = 11 - deliveries.len();
+        deliveries.extend(consumer.receive_batch(most, SECOND).await.unwrap());
+    }
+    let last = deliveries.pop().unwrap();
+    let gathered = tokio::spawn(single.ack());
+    tokio::task::yield_now().await;
+    let begun = Instant::now();
+    for acked in consumer.ack_batch(deliveries).await {
+        acked.unwrap();
+    }
+    assert!(begun.elapsed().is_zero(), "{:?}", begun.elapsed());
+    assert_eq!(script.acks(), [(1..11).collect::<Vec<_>>()]);
+    last.ack().await.unwrap();
+    gathered.await.unwrap().unwrap();
+    assert_eq!(script.acks()[1], [0, 11]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_finishes_a_batch_of_acks_whose_caller_went_away() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(0);
+    script.make_ready(0..10);
+    let deliveries = consumer.receive_batch(10, SECOND).await.unwrap();
+    *lock(&script.ack_takes) = SECOND;
+    let acks = consumer.ack_batch(deliveries);
+    assert!(timeout(SECOND / 2, acks).await.is_err());
+    let begun = Instant::now();
+    consumer.close().await.unwrap();
+    assert_eq!(begun.elapsed(), SECOND / 2);
+    assert_eq!(script.nacked(), [0; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_caller_leaves_of_an_answer_goes_to_the_next() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(0);
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let consumer = consumer.clone();
+            tokio::spawn(async move { consumer.receive_batch(3, 20 * SECOND).await })
+        })
+        .collect();
+    sleep(SECOND).await;
+    let begun = Instant::now();
+    script.make_ready(0..10);
+    let mut counts = Vec::new();
+    for caller in callers {
+        counts.push(caller.await.unwrap().unwrap().len());
+    }
+    assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 3, 3, 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_delivery_is_released() {
     let script = Script::new(|_| {});
     let consumer = script.consumer(0);

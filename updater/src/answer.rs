@@ -4,10 +4,12 @@ use std::{error::Error as StdError, time::Duration};
 
 use reqwest::StatusCode;
 
-use crate::{Class, address::Forbidden};
+use crate::{
+    Class,
+    address::Forbidden,
+    redact::{excerpt, redact},
+};
 
-/// How many bytes of an answer's body are kept for the failure reason.
-const EXCERPT: usize = 240;
 /// How many bytes of an answer's body are read before the connection is given up instead.
 pub(crate) const READ: usize = 64 * 1_024;
 
@@ -58,8 +60,8 @@ impl Answer {
         }
     }
 
-    /// What happened, in words.
-    pub(crate) fn describe(&self) -> String {
+    /// What happened, in words without `secrets`, which an answer may repeat.
+    pub(crate) fn describe(&self, secrets: &[String]) -> String {
         match self {
             Self::Status {
                 status,
@@ -69,10 +71,10 @@ impl Answer {
             } => {
                 let mut text = format!("answered {status}");
                 if let Some(location) = location {
-                    text = format!("{text} to {}", excerpt(location.as_bytes()));
+                    text = format!("{text} to {}", excerpt(location.as_bytes(), secrets));
                 }
                 if !body.is_empty() {
-                    text = format!("{text}: {}", excerpt(body));
+                    text = format!("{text}: {}", excerpt(body, secrets));
                 }
                 text
             }
@@ -80,8 +82,8 @@ impl Answer {
                 "did not answer within {}",
                 humantime::format_duration(*timeout)
             ),
-            Self::Broken(text) => format!("cannot be reached: {text}"),
-            Self::Forbidden(text) => format!("is not called: {text}"),
+            Self::Broken(text) => format!("cannot be reached: {}", redact(text, secrets)),
+            Self::Forbidden(text) => format!("is not called: {}", redact(text, secrets)),
         }
     }
 }
@@ -139,30 +141,9 @@ impl Meaning {
     }
 }
 
-/// The beginning of what a destination wrote, on one line.
-fn excerpt(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut shown = String::new();
-    for c in text.chars() {
-        let c: String = match c {
-            '\u{fffd}' => c.into(),
-            ' '..='~' => c.into(),
-            _ if c.is_alphanumeric() => c.into(),
-            _ => c.escape_default().collect(),
-        };
-        if shown.len() + c.len() > EXCERPT {
-            shown.push('…');
-            break;
-        }
-        shown.push_str(&c);
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn meaning(status: u16, retry_after: Option<u64>) -> Meaning {
         let answer = Answer::Status {
@@ -216,14 +197,5 @@ mod tests {
         assert_eq!(meaning(500, Some(7)).health, Unwell);
         let lost = Meaning::of(&Answer::Broken("reset".into()), Class::of);
         assert_eq!((lost.class, lost.health), (Transient, Unwell));
-    }
-
-    proptest! {
-        #[test]
-        fn an_excerpt_is_one_bounded_line(bytes in any::<Vec<u8>>(), times in 1_usize..40) {
-            let shown = excerpt(&bytes.repeat(times));
-            prop_assert!(shown.len() <= EXCERPT + '…'.len_utf8());
-            prop_assert!(!shown.contains(char::is_control));
-        }
     }
 }

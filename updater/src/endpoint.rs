@@ -20,7 +20,6 @@ use crate::{
     history::History,
     pace::Pace,
     probe::Probe,
-    redact::redact,
     request::{Credentials, Request, RequestTemplate},
     retry_after,
     tally::Tally,
@@ -130,7 +129,7 @@ impl Endpoint {
             drop(place);
             // What fails the call that decides says little about its message, which waits on.
             if is_try && meaning.class == Class::Transient && meaning.health != Health::Well {
-                self.note_failure(&answer.describe(), &credentials);
+                self.note_failure(&answer, &credentials);
                 continue;
             }
             return self.outcome(attempt, &answer, meaning, &credentials);
@@ -271,7 +270,7 @@ impl Endpoint {
             self.tally.acked.add();
             return Outcome::Ack;
         }
-        let what = self.note_failure(&answer.describe(), used);
+        let what = self.note_failure(answer, used);
         if meaning.is_alarm {
             if self.refresh_credentials(used) {
                 self.tally.retried.add();
@@ -319,8 +318,8 @@ impl Endpoint {
     }
 
     /// Remembers why an attempt failed, and returns it without secrets.
-    fn note_failure(&self, what: &str, used: &Credentials) -> String {
-        let what = format!("{} {}", self.name, redact(what, used.secrets()));
+    fn note_failure(&self, answer: &Answer, used: &Credentials) -> String {
+        let what = format!("{} {}", self.name, answer.describe(used.secrets()));
         *self.last_failure() = Some(what.clone());
         what
     }

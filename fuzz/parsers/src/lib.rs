@@ -35,6 +35,9 @@ mod lambda_event;
 #[path = "../../../adapters/push/src/request.rs"]
 #[allow(dead_code, reason = "only the parser is called")]
 mod push_request;
+#[path = "../../../updater/src/redact.rs"]
+#[allow(dead_code, reason = "only what is shown is called")]
+mod redacted;
 #[path = "../../../updater/src/retry_after.rs"]
 mod retry_after_header;
 #[path = "../../../adapters/sqs/src/address.rs"]
@@ -45,13 +48,14 @@ mod sqs_address;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their fuzz targets and corpora.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("signatures", signatures),
     ("schema", schema),
     ("wire", reserved_attribute),
     ("push", push),
     ("lambda", lambda),
     ("retry_after", retry_after),
+    ("answer", answer),
     ("queue_url", queue_url),
 ];
 
@@ -177,6 +181,19 @@ pub fn retry_after(data: &[u8]) {
         if let Some(wait) = retry_after_header::parse(&value, now, most) {
             assert!(wait <= most);
         }
+    }
+}
+
+/// What is shown of a destination's answer: a secret, an empty line, and a body that may repeat it.
+pub fn answer(data: &[u8]) {
+    let (secret, body) = halves(data);
+    let secret = String::from_utf8_lossy(secret).into_owned();
+    let shown = redacted::excerpt(body, std::slice::from_ref(&secret));
+    assert!(shown.len() <= 243 && !shown.contains(char::is_control));
+    // What is escaped, and the stars, may form the secret anew.
+    let is_plain = body.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_plain && secret.len() >= 4 && !secret.contains('*') {
+        assert!(!shown.contains(&secret), "{shown}");
     }
 }
 

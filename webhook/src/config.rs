@@ -13,10 +13,12 @@ use towpath_core::{Error, ErrorKind, QueueConfig, Result, config::Secret};
 
 pub(crate) mod mistakes;
 pub(crate) mod source;
+mod spool;
 pub(crate) mod verify;
 
 use mistakes::Mistakes;
 use source::{SchemaSettings, Source};
+pub(crate) use spool::SpoolSettings;
 
 /// What a [`Receiver`](crate::Receiver) receives, and where it goes: sources and queues, from TOML.
 ///
@@ -48,6 +50,7 @@ pub struct Config {
     pub(crate) max_in_flight: Option<NonZeroUsize>,
     pub(crate) queues: BTreeMap<String, QueueConfig>,
     pub(crate) sources: BTreeMap<String, Source>,
+    pub(crate) spool: Option<SpoolSettings>,
     /// What relative paths are relative to.
     pub(crate) folder: PathBuf,
 }
@@ -131,6 +134,13 @@ impl Config {
         self.sources.keys().map(String::as_str)
     }
 
+    /// The spool, with the whole path of its file.
+    pub(crate) fn spool(&self) -> Option<SpoolSettings> {
+        let mut spool = self.spool.clone()?;
+        spool.path = self.folder.join(spool.path);
+        Some(spool)
+    }
+
     /// The files that it refers to: secrets and schemas.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
@@ -152,13 +162,20 @@ impl Config {
 
     fn from_table(mut table: Table) -> Result<Self> {
         let mut mistakes = Mistakes::default();
-        mistakes.drop_unknown("", &mut table, &["max_in_flight", "queues", "sources"]);
+        mistakes.drop_unknown(
+            "",
+            &mut table,
+            &["max_in_flight", "queues", "sources", "spool"],
+        );
         let mut config = Self::default();
         if let Some(value) = table.remove("max_in_flight") {
             match NonZeroUsize::deserialize(value) {
                 Ok(number) => config.max_in_flight = Some(number),
                 Err(error) => mistakes.add("max_in_flight", error.message()),
             }
+        }
+        if let Some(value) = table.remove("spool") {
+            config.spool = SpoolSettings::read(value, &mut mistakes);
         }
         for (name, value) in tables("queues", &mut table, &mut mistakes) {
             match QueueConfig::deserialize(value) {

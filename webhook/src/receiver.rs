@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
@@ -17,7 +17,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use tokio_util::task::TaskTracker;
 use towpath_core::{Producer, Registry, Result};
 
-use crate::{Config, Overflow, Problem, Refusal};
+use crate::{Config, Overflow, Problem, Refusal, config::SpoolSettings, spool::Spool};
 
 mod accept;
 mod handshake;
@@ -25,6 +25,7 @@ mod health;
 mod message;
 mod metrics;
 mod source;
+mod spooling;
 mod table;
 mod target;
 mod watch;
@@ -32,11 +33,12 @@ mod watch;
 pub use metrics::describe as describe_metrics;
 pub use watch::Watch;
 
+use spooling::Draining;
 use table::Table;
 
 /// Receives webhooks into queues, as a [`Config`] says. Cloning is cheap; clones share everything.
 ///
-/// A request is answered with success only after the queue, or the [`Overflow`], has the message:
+/// A request is answered with success only after the queue, or the spool, has the message:
 ///
 /// 1. the body is read, within its bounds;
 /// 2. the signature is verified, over the exact bytes;
@@ -44,7 +46,7 @@ use table::Table;
 /// 4. the body is checked against the schema;
 /// 5. copies of an event that was accepted get its answer, and copies of one that is being accepted
 ///    wait for it;
-/// 6. the message is published, or kept by the overflow; else the answer is 503 with `Retry-After`,
+/// 6. the message is published, or kept by the spool or your own [`Overflow`]; else the answer is 503 with `Retry-After`,
 ///    and the event is not remembered.
 ///
 /// ```
@@ -78,6 +80,9 @@ struct Inner {
     registry: Registry,
     producers: BTreeMap<String, Producer>,
     overflow: Option<Arc<dyn Overflow>>,
+    /// The spool of the configuration, which is open until the end.
+    spool: Option<SpoolSettings>,
+    draining: Mutex<Option<Draining>>,
     table: RwLock<Arc<Table>>,
     /// One reload at a time; what became of the last one.
     reloading: tokio::sync::Mutex<()>,
@@ -116,28 +121,44 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Where messages go while their queue cannot be reached. Without one, they are answered with
-    /// 503.
+    /// Where messages go while their queue cannot be reached, instead of the `[spool]` of the
+    /// configuration. Without either, they are answered with 503.
     pub fn overflow(mut self, overflow: Arc<dyn Overflow>) -> Self {
         self.overflow = Some(overflow);
         self
     }
 
-    /// Reads the secrets and schemas and opens the queues.
+    /// Reads the secrets and schemas, opens the queues, and the spool where the configuration has
+    /// one.
     ///
     /// # Errors
     ///
-    /// `InvalidConfig` with every mistake and its place, also when a queue cannot be opened.
+    /// `InvalidConfig` with every mistake and its place, also when a queue or the spool cannot be
+    /// opened, and when there are a spool and an [`overflow`](Self::overflow).
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn start(self, config: Config) -> Result<Receiver> {
+        let settings = config.spool();
+        if settings.is_some() && self.overflow.is_some() {
+            return Err(spooling::invalid(
+                "spool: the program keeps events elsewhere already; remove the table, or the call \
+                 of `ReceiverBuilder::overflow`",
+            ));
+        }
         let table = Table::open(&config, &self.registry, &self.producers, None).await?;
-        Ok(Receiver(Arc::new(Inner {
+        let spool = match &settings {
+            Some(settings) => Some(spooling::open(settings).await?),
+            None => None,
+        };
+        let overflow = spool.clone().map(|spool| Arc::new(spool) as _);
+        let receiver = Receiver(Arc::new(Inner {
             registry: self.registry,
             producers: self.producers,
-            overflow: self.overflow,
+            overflow: overflow.or(self.overflow),
+            spool: settings,
+            draining: Mutex::default(),
             table: RwLock::new(Arc::new(table)),
             reloading: tokio::sync::Mutex::default(),
             loaded: RwLock::new(Loaded {
@@ -145,7 +166,11 @@ impl ReceiverBuilder {
                 rejected: None,
             }),
             publishing: TaskTracker::new(),
-        })))
+        }));
+        if let Some(spool) = spool {
+            receiver.drain(spool);
+        }
+        Ok(receiver)
     }
 }
 
@@ -188,13 +213,19 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// As [`ReceiverBuilder::start`]; the old configuration stays.
+    /// As [`ReceiverBuilder::start`]; the old configuration stays. Also when its spool is another
+    /// one: that needs a restart.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: the old configuration stays.
     pub async fn reload(&self, config: Config) -> Result<()> {
         let _one = self.0.reloading.lock().await;
+        if config.spool() != self.0.spool {
+            let what = "spool: it is opened at the start; start again to change it";
+            self.note_rejected(what);
+            return Err(spooling::invalid(what));
+        }
         let old = self.table();
         let opened = Table::open(&config, &self.0.registry, &self.0.producers, Some(&old)).await;
         let mut table = match opened {
@@ -225,8 +256,9 @@ impl Receiver {
         table.target(queue).map(|target| target.producer().clone())
     }
 
-    /// Waits until everything that was begun is published or refused, then closes the queues that
-    /// the receiver opened. Stop the server first.
+    /// Waits until everything that was begun is published or refused, stops sending on from the
+    /// spool of the configuration, then closes the queues that the receiver opened. Stop the server
+    /// first.
     ///
     /// # Errors
     ///
@@ -238,7 +270,23 @@ impl Receiver {
     pub async fn close(&self) -> Result<()> {
         self.0.publishing.close();
         self.0.publishing.wait().await;
+        let draining = self.draining().take();
+        if let Some(draining) = draining {
+            draining.stop().await;
+        }
         self.table().close().await
+    }
+
+    /// Sends on what is in the spool, until the receiver is closed or dropped.
+    fn drain(&self, spool: Spool) {
+        let receiver = Arc::downgrade(&self.0);
+        let lookup = move |queue: &str| Self(receiver.upgrade()?).producer(queue);
+        *self.draining() = Some(Draining::start(spool, lookup));
+    }
+
+    fn draining(&self) -> MutexGuard<'_, Option<Draining>> {
+        let draining = self.0.draining.lock();
+        draining.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn table(&self) -> Arc<Table> {

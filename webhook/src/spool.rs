@@ -1,35 +1,40 @@
 //! A bounded place on disk for accepted messages whose queue cannot be reached.
 //!
+//! A receiver opens one where its configuration has the table `[spool]`, and sends on from it:
+//!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use std::sync::Arc;
 //! use towpath_core::Registry;
 //! use towpath_memory::MemoryBackend;
-//! use towpath_webhook::{Config, Receiver, spool::{Spool, SpoolOptions}};
+//! use towpath_webhook::{Config, Receiver};
 //!
+//! let config = Config::parse(r#"
+//!     [queues]
+//!     pushes = "memory://pushes"
+//!
+//!     [spool]
+//!     path = "webhooks.spool"
+//!
+//!     [sources.github]
+//!     path = "/hooks/github"
+//!     queue = "pushes"
+//!     verify = { scheme = "github", secrets = ["for tests only"] }
+//! "#)?;
 //! # let folder = tempfile::tempdir()?;
-//! # let path = folder.path().join("webhooks.spool");
-//! # let config = Config::parse("[queues]\nq = 'memory://spool-doc'\n[sources.a]\npath = '/a'\nqueue = 'q'\nverify = 'none'")?;
-//! let spool = Spool::open(path, SpoolOptions::default())?;
+//! # let config = config.with_folder(folder.path());
 //! let receiver = Receiver::builder()
 //!     .registry(Registry::new().with(MemoryBackend::new()))
-//!     .overflow(Arc::new(spool.clone()))
 //!     .start(config)
 //!     .await?;
-//! let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-//! let draining = tokio::spawn({
-//!     let (spool, receiver) = (spool.clone(), receiver.clone());
-//!     async move {
-//!         let shutdown = async { stopped.await.unwrap_or_default() };
-//!         spool.run(|queue| receiver.producer(queue), shutdown).await;
-//!     }
-//! });
 //! // axum::serve(listener, receiver.router()).await?;
-//! drop(stop);
-//! draining.await?; // before the queues are closed
 //! receiver.close().await?;
 //! # Ok(()) }
 //! ```
+//!
+//! A program that opens it itself gives it to
+//! [`ReceiverBuilder::overflow`](crate::ReceiverBuilder::overflow), and calls
+//! [`run`](Spool::run) with [`Receiver::producer`](crate::Receiver::producer) in a task of its own,
+//! which it stops before it closes the receiver.
 //!
 //! # What it promises
 //!

@@ -26,6 +26,29 @@ fn every_mistake_is_told_with_its_place_and_what_would_be_right() {
             "source: unknown key \"source\"; did you mean \"sources\"?",
         ),
         ("sources = 1".to_owned(), "sources: must be a table"),
+        ("spool = 'file'".to_owned(), "spool: must be a table"),
+        ("[spool]".to_owned(), "spool: missing field `path`"),
+        (
+            "[spool]\npath = 's'\nmax_mesages = 1".to_owned(),
+            "spool.max_mesages: unknown key \"max_mesages\"; did you mean \"max_messages\"?",
+        ),
+        ("[spool]\npath = ''".to_owned(), "spool.path: is empty"),
+        (
+            "[spool]\npath = 's'\nmax_messages = 0".to_owned(),
+            "spool.max_messages: ",
+        ),
+        (
+            "[spool]\npath = 's'\nmax_bytes = -1".to_owned(),
+            "spool.max_bytes: ",
+        ),
+        (
+            "[spool]\npath = 's'\npublish_timeout = '0s'".to_owned(),
+            "spool.publish_timeout: must be longer than zero",
+        ),
+        (
+            "[spool]\npath = 's'\nmax_backoff = '0s'".to_owned(),
+            "spool.max_backoff: must be longer than zero",
+        ),
         ("max_in_flight = 0\n[sources]".to_owned(), "max_in_flight: "),
         (
             "[queues]\nq = 'memory:/x'\n[sources]".to_owned(),
@@ -399,6 +422,7 @@ fn known_keys() -> BTreeMap<&'static str, Vec<String>> {
     };
     let texts = [
         ("top", "qqqqqq = 1".to_owned()),
+        ("spool", "[spool]\nqqqqqq = 1".to_owned()),
         ("source", with("qqqqqq = 1")),
         ("schema", with("schema = { qqqqqq = 1 }")),
         ("dedup", with("dedup = { qqqqqq = 1 }")),
@@ -439,13 +463,14 @@ fn every_key_has_a_line_in_the_readme_and_no_other_has() {
         for key in keys {
             let key = match table {
                 "top" | "source" => key,
-                "schema" | "dedup" | "rate_limit" | "route" => format!("{table}.{key}"),
+                "spool" | "schema" | "dedup" | "rate_limit" | "route" => format!("{table}.{key}"),
                 _ => format!("verify.{key}"),
             };
             expected.insert(key);
         }
     }
     for table in [
+        "spool",
         "verify",
         "schema",
         "dedup",

@@ -13,4 +13,5 @@ mod reload;
 mod senders;
 mod signatures;
 mod spool;
+mod spool_table;
 mod support;

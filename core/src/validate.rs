@@ -151,11 +151,11 @@ fn check_attribute_name(name: &str, most: usize, is_portable: bool) -> Result<()
     if !is_portable {
         return Ok(());
     }
-    let lower = name.to_ascii_lowercase();
-    if let Some(prefix) = ["aws.", "amazon.", "goog"]
-        .iter()
-        .find(|prefix| lower.starts_with(**prefix))
-    {
+    let begins = |prefix: &&&str| {
+        let beginning = name.as_bytes().get(..prefix.len());
+        beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(prefix.as_bytes()))
+    };
+    if let Some(prefix) = ["aws.", "amazon.", "goog"].iter().find(begins) {
         return Err(invalid(format!(
             "the attribute name {name:?} starts with {prefix:?}, which a cloud reserves"
         )));
@@ -186,7 +186,10 @@ fn check_attribute_value(
     if value.len() > most {
         return Err(too_large(&format!("attribute {name:?}"), value.len(), most));
     }
-    if is_portable && let Some(c) = value.chars().find(|c| !wire::is_xml_legal(*c)) {
+    if is_portable
+        && !wire::is_plain(value)
+        && let Some(c) = value.chars().find(|c| !wire::is_xml_legal(*c))
+    {
         return Err(invalid(format!(
             "the attribute {name:?} has the character {:?}, which not every cloud carries",
             c

@@ -126,7 +126,7 @@ fn as_text(body: &[u8]) -> Option<&str> {
 }
 
 /// Whether a text has neither control characters nor what is beyond ASCII, as most have.
-fn is_plain(text: &str) -> bool {
+pub(crate) fn is_plain(text: &str) -> bool {
     text.bytes()
         .fold(true, |is_plain, b| is_plain & matches!(b, b' '..=b'~'))
 }

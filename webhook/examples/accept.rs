@@ -11,7 +11,11 @@
 //! The receiver's queue is `memory://`, and a consumer in the same process empties it, so the
 //! receiver does that work too.
 
-use std::{error::Error, sync::Arc, time::SystemTime};
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Router,
@@ -28,6 +32,8 @@ use towpath_webhook::{
     signature::{Key, Verifier, github::Github},
     spool::{Spool, SpoolOptions},
 };
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 const CONFIG: &str = r#"
     [queues]
@@ -50,8 +56,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
     let consumer = registry.open("memory://pushes")?.consumer().await?;
     tokio::spawn(async move {
-        while let Ok(delivery) = consumer.receive().await {
-            let _ = delivery.ack().await;
+        while let Ok(deliveries) = consumer.receive_batch(1_000, DAY).await {
+            consumer.ack_batch(deliveries).await;
         }
     });
     let bare = axum::serve(TcpListener::bind("127.0.0.1:8090").await?, bare);

@@ -1,7 +1,7 @@
 //! Events that were accepted before.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -88,8 +88,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// Events that are being accepted, at most one for each request under way. Whether they were
-    /// abandoned is sent to the copies that wait.
-    claimed: HashMap<Event, watch::Sender<bool>>,
+    /// abandoned is sent to the copies that wait, where there are any.
+    claimed: HashMap<Event, Option<watch::Sender<bool>>>,
     accepted: HashMap<Event, Uuid>,
     by_age: VecDeque<(Instant, Event)>,
 }
@@ -119,10 +119,13 @@ impl Dedup {
                 if let Some(id) = state.accepted.get(&event) {
                     return Claim::Duplicate(*id);
                 }
-                match state.claimed.get(&event) {
-                    Some(claimed) => claimed.subscribe(),
-                    None => {
-                        state.claimed.insert(event, watch::Sender::new(false));
+                match state.claimed.entry(event) {
+                    Entry::Occupied(mut claimed) => claimed
+                        .get_mut()
+                        .get_or_insert_with(|| watch::Sender::new(false))
+                        .subscribe(),
+                    Entry::Vacant(place) => {
+                        place.insert(None);
                         return Claim::First(Claimed {
                             shared: Arc::clone(&self.0),
                             event,
@@ -165,7 +168,7 @@ impl Claimed {
 
     /// The event could not be accepted: copies that wait are told so, later ones may try.
     pub fn abandon(self) {
-        if let Some(claimed) = self.shared.lock().claimed.get(&self.event) {
+        if let Some(Some(claimed)) = self.shared.lock().claimed.get(&self.event) {
             claimed.send_replace(true);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     sync::Arc,
+    task::Poll,
     time::{Duration, SystemTime},
 };
 
@@ -103,10 +104,17 @@ async fn decide(
         message,
         claimed,
     };
-    // In a task of its own: a client that hangs up must not leave it half done.
-    let task = receiver.0.publishing.spawn(publication.run());
-    task.await
-        .unwrap_or(Err(Refusal::Unavailable(source.retry_after)))?;
+    let mut publishing = Box::pin(publication.run());
+    match futures::poll!(publishing.as_mut()) {
+        // As a queue in this process does.
+        Poll::Ready(published) => published?,
+        // In a task of its own: a client that hangs up must not leave it half done.
+        Poll::Pending => {
+            let task = receiver.0.publishing.spawn(publishing);
+            task.await
+                .unwrap_or(Err(Refusal::Unavailable(source.retry_after)))?;
+        }
+    }
     tracing::debug!(source = source.name(), queue = target.name(), %id, key = verified.key, "accepted");
     Ok(Decision::Accepted(id))
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header::CONTENT_TYPE};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use towpath_core::{Message, portable};
+use towpath_core::{Attributes, Message, portable};
 
 use super::source::{Source, scalar};
 
@@ -19,16 +19,15 @@ pub(super) fn message(
     document: Option<&Value>,
     received_at: SystemTime,
 ) -> Message {
-    let mut message = Message::new(body)
-        .with_attribute("webhook-source", source.name())
-        .with_attribute(
-            "webhook-received-at",
-            humantime::format_rfc3339_millis(received_at).to_string(),
-        )
-        .with_attribute("webhook-verified", source.scheme);
+    let received_at = humantime::format_rfc3339_millis(received_at).to_string();
+    let mut attributes = Attributes::from_iter([
+        ("webhook-source", source.name().to_owned()),
+        ("webhook-received-at", received_at),
+        ("webhook-verified", source.scheme.to_owned()),
+    ]);
     for name in std::iter::once(&CONTENT_TYPE).chain(&source.headers) {
         match value(headers, name) {
-            Ok(Some(value)) => message = message.with_attribute(name.as_str(), value),
+            Ok(Some(value)) => drop(attributes.insert(name.as_str(), value)),
             Ok(None) => {}
             Err(why) => {
                 tracing::warn!(source = source.name(), header = %name, why, "a header was left out");
@@ -39,6 +38,7 @@ pub(super) fn message(
         let key = document?.pointer(pointer).and_then(scalar);
         key.filter(|key| !key.is_empty())
     });
+    let message = Message::new(body).with_attributes(attributes);
     match key {
         Some(key) => message.with_ordering_key(portable_key(key)),
         None => message,

@@ -45,11 +45,14 @@ pub(crate) fn decode<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
             )),
         })
         .map_err(|error| {
+            let place = match error.path().to_string().as_str() {
+                "." => String::new(),
+                path => format!(" at {path}"),
+            };
             Failure::permanent_as(
                 FailureClass::Undecodable,
                 format!(
-                    "the body is not the expected JSON: at {}: {}",
-                    error.path(),
+                    "the body is not the expected JSON{place}: {}",
                     error.inner()
                 ),
             )

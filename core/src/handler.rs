@@ -136,6 +136,12 @@ mod tests {
             panic!("a body that does not decode must be dead-lettered");
         };
         assert_eq!(class, crate::FailureClass::Undecodable);
-        assert!(reason.contains("not the expected JSON"), "{reason}");
+        assert!(
+            reason.starts_with("the body is not the expected JSON: invalid type: sequence"),
+            "{reason}"
+        );
+        let nested = crate::codec::decode::<Vec<u8>>(&"[1, \"x\"]".into()).unwrap_err();
+        let reason = nested.to_string();
+        assert!(reason.contains("expected JSON at [1]: invalid"), "{reason}");
     }
 }

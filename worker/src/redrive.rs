@@ -31,7 +31,8 @@ const BATCH: usize = 100;
 /// more; its ordering key comes back from there.
 ///
 /// Messages that the filter leaves out are held until the end and released then, so a pass sees
-/// each message once. On a dead-letter queue with ordering, a message that is held back hides the
+/// each message once. One that comes again although it was acked is not sent once more: its
+/// broker did not keep the ack. On a dead-letter queue with ordering, a message that is held back hides the
 /// later ones of its key.
 ///
 /// ```
@@ -187,10 +188,10 @@ impl Redrive {
             if left == 0 {
                 break RedriveEnd::Limit;
             }
-            if pass.held.len() >= self.most_held {
+            if pass.in_hand() >= self.most_held {
                 break RedriveEnd::Held;
             }
-            let room = self.most_held - pass.held.len();
+            let room = self.most_held - pass.in_hand();
             let batch = tokio::select! {
                 biased;
                 () = &mut signal => break RedriveEnd::Stopped,

@@ -1,10 +1,13 @@
 //! One pass over a dead-letter queue.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use tokio::time::{Instant, sleep_until};
-use towpath_core::{Delivery, FailureRecord, Message, Producer, Result};
+use towpath_core::{Delivery, FailureRecord, Message, MessageId, Producer, Result};
 
 use super::{
     Fate, Redrive, RedriveReport, Redriven,
@@ -16,7 +19,11 @@ pub(super) struct Pass<'a> {
     redrive: &'a Redrive,
     pub(super) report: RedriveReport,
     /// What stays, and is released at the end.
-    pub(super) held: Vec<Delivery>,
+    held: Vec<Delivery>,
+    /// What was sent on. A queue whose acks are not confirmed may give such a message out again.
+    sent: HashSet<MessageId>,
+    /// What came again, and is removed again at the end: until then it stays away.
+    again: Vec<Delivery>,
 }
 
 impl<'a> Pass<'a> {
@@ -25,6 +32,8 @@ impl<'a> Pass<'a> {
             redrive,
             report: RedriveReport::new(redrive.is_dry),
             held: Vec::new(),
+            sent: HashSet::new(),
+            again: Vec::new(),
         }
     }
 
@@ -34,6 +43,13 @@ impl<'a> Pass<'a> {
         for delivery in batch {
             self.report.seen += 1;
             let record = record_of(delivery.envelope(), self.redrive.from.queue());
+            if self.sent.contains(&delivery.envelope().id) {
+                let mut audited = Redriven::new(delivery.envelope(), &record, None);
+                audited.fate = Fate::CameAgain;
+                self.audit(&audited);
+                self.again.push(delivery);
+                continue;
+            }
             if !self.redrive.filter.admits(delivery.envelope(), &record) {
                 self.hold(delivery, &record, Fate::FilteredOut);
                 continue;
@@ -60,7 +76,10 @@ impl<'a> Pass<'a> {
             let mut done = Vec::with_capacity(deliveries.len());
             for (delivery, result) in deliveries.into_iter().zip(results) {
                 match result {
-                    Ok(_) => done.push(delivery),
+                    Ok(_) => {
+                        self.sent.insert(delivery.envelope().id.clone());
+                        done.push(delivery);
+                    }
                     Err(error) => {
                         let record = record_of(delivery.envelope(), self.redrive.from.queue());
                         tracing::error!(target: "towpath::redrive", key = %delivery.envelope().message.idempotency_key(), to = name, %error, "not sent; it stays in the dead-letter queue");
@@ -135,8 +154,20 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Gives back what stays. When this fails it comes back by the end of its lease.
+    /// How many deliveries are in hand.
+    pub(super) fn in_hand(&self) -> usize {
+        self.held.len() + self.again.len()
+    }
+
+    /// Gives back what stays, and removes what came again. When this fails it comes back by the end
+    /// of its lease.
     pub(super) async fn release(&mut self) {
+        let again = std::mem::take(&mut self.again);
+        for result in self.redrive.from.ack_batch(again).await {
+            if let Err(error) = result {
+                tracing::error!(target: "towpath::redrive", %error, "a redriven message came again and could not be removed; it is in both queues");
+            }
+        }
         let held = std::mem::take(&mut self.held).into_iter();
         for result in join_all(held.map(|delivery| delivery.release(Duration::ZERO))).await {
             if let Err(error) = result {

@@ -27,6 +27,9 @@ pub struct RedriveReport {
     pub no_route: u64,
     /// Messages that could not be sent, and stay.
     pub not_sent: u64,
+    /// Deliveries of messages that were redriven in this pass already, as their removal did not
+    /// hold. They are not sent once more, and are removed again at the end.
+    pub came_again: u64,
     /// Whether nothing was changed.
     pub dry_run: bool,
     /// Why it ended.
@@ -64,6 +67,7 @@ impl RedriveReport {
             filtered_out: 0,
             no_route: 0,
             not_sent: 0,
+            came_again: 0,
             dry_run,
             end: RedriveEnd::Empty,
         }
@@ -76,6 +80,7 @@ impl RedriveReport {
             Fate::FilteredOut => &mut self.filtered_out,
             Fate::NoRoute => &mut self.no_route,
             Fate::NotSent => &mut self.not_sent,
+            Fate::CameAgain => &mut self.came_again,
         } += 1;
     }
 }
@@ -94,6 +99,7 @@ impl fmt::Display for RedriveReport {
             ("filtered_out", self.filtered_out),
             ("no_route", self.no_route),
             ("not_sent", self.not_sent),
+            ("came_again", self.came_again),
         ] {
             if figure > 0 {
                 write!(f, " {name}={figure}")?;
@@ -150,6 +156,8 @@ pub enum Fate {
     NoRoute,
     /// Could not be sent, and stays.
     NotSent,
+    /// Was redriven in this pass already: its removal did not hold. It is not sent once more.
+    CameAgain,
 }
 
 impl Redriven {

@@ -35,6 +35,7 @@ pub(crate) struct Acks {
     is_closed: watch::Sender<bool>,
     waiting: AtomicUsize,
     failure: Mutex<Option<Error>>,
+    forgotten: AtomicUsize,
 }
 
 impl Acks {
@@ -50,6 +51,11 @@ impl Acks {
     /// How many acks wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// So many calls are answered with success, and their messages come again.
+    pub(crate) fn forget_next(&self, calls: usize) {
+        self.forgotten.store(calls, Ordering::SeqCst);
     }
 
     /// Acks fail with this, or succeed again.
@@ -105,6 +111,16 @@ impl driver::Consumer for StubbornDriver {
         let mut gate = self.acks.is_closed.subscribe();
         gate.wait_for(|is_closed| !is_closed).await.unwrap();
         self.acks.waiting.fetch_sub(1, Ordering::SeqCst);
+        let is_forgotten = self
+            .acks
+            .forgotten
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            })
+            .is_ok();
+        if is_forgotten {
+            return self.inner.nack(receipts, Duration::ZERO).await;
+        }
         let failure = self.acks.failure.lock().unwrap().clone();
         match failure {
             Some(error) => vec![Err(error); receipts.len()],

@@ -296,6 +296,28 @@ async fn a_redrive_that_is_killed_before_its_acks_leaves_doubles_of_one_key() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_comes_again_after_its_ack_is_not_sent_once_more() {
+    let backend = MemoryBackend::new();
+    let queues = Queues::with(backend.clone());
+    queues.bury("x", |_| {}).await;
+    queues.bury("y", |_| {}).await;
+    let driver = StubbornDriver::of(&backend, &queues.dead).await;
+    driver.acks.forget_next(1);
+    let report = Redrive::new(driver.consumer())
+        .route("orders", queues.orders().await)
+        .run()
+        .await
+        .unwrap();
+    assert_eq!(
+        (report.seen, report.redriven, report.came_again),
+        (4, 2, 2),
+        "{report}"
+    );
+    assert_eq!(depth(&queues.origin).await, 2);
+    assert_eq!(depth(&queues.dead).await, 0, "removed again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_target_that_fails_ends_the_pass_and_all_messages_stay() {
     let queues = Queues::new();
     for _ in 0..5 {
@@ -354,7 +376,7 @@ async fn a_report_is_json_with_the_reason_of_its_end() {
         serde_json::to_value(&report).unwrap(),
         serde_json::json!({
             "seen": 1, "redriven": 1, "unacked": 0, "filtered_out": 0, "no_route": 0,
-            "not_sent": 0, "dry_run": true, "end": "empty",
+            "not_sent": 0, "came_again": 0, "dry_run": true, "end": "empty",
         })
     );
     orders.close().await.unwrap();

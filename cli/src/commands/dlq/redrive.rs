@@ -1,7 +1,7 @@
 //! `dlq redrive`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Write,
     num::NonZeroU32,
@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::sync::Notify;
 use towpath::{
-    Consumer, Envelope, Producer, Queue,
+    Consumer, Producer, Queue,
     worker::{
         Redrive, RedriveFilter,
         redrive::{Fate, RedriveEnd, RedriveReport, Redriven},
@@ -97,10 +97,7 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
 /// The redrive as the options say, without a target yet.
 fn redrive(args: &Args, consumer: &Consumer, watch: &Arc<Watch>) -> Redrive {
     let selection = args.selection.clone();
-    let mut filter = RedriveFilter::new().condition({
-        let watch = watch.clone();
-        move |letter| selection.matches(letter) && watch.is_new(letter)
-    });
+    let mut filter = RedriveFilter::new().condition(move |letter| selection.matches(letter));
     if let Some(redrives) = args.max_redrives {
         filter = filter.max_redrives(redrives);
     }
@@ -185,11 +182,6 @@ struct Seen {
     chosen: Vec<[String; 5]>,
     /// Where those failed that have no route.
     unrouted: BTreeSet<String>,
-    /// The broker's ids of what was redriven. On a queue whose acks are not confirmed, a removal
-    /// may not hold; the message is then not sent once more.
-    redriven: HashSet<String>,
-    /// How many of those came again.
-    again: u64,
     /// The first failure of the audit file.
     audit_error: Option<std::io::Error>,
 }
@@ -219,14 +211,6 @@ impl Watch {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the message was not redriven in this pass already.
-    fn is_new(&self, letter: &Envelope) -> bool {
-        let mut seen = self.seen();
-        let is_new = !seen.redriven.contains(&letter.id.to_string());
-        seen.again += u64::from(!is_new);
-        is_new
-    }
-
     fn saw(&self, letter: &Redriven) {
         self.bar.inc(1);
         match letter.fate {
@@ -241,9 +225,6 @@ impl Watch {
                 letter.redrives.to_string(),
                 output::preview(letter.reason.as_bytes(), 60),
             ]),
-            Fate::Redriven | Fate::Unacked => {
-                self.seen().redriven.insert(letter.id.clone());
-            }
             _ => {}
         }
         if let Err(error) = self.write(letter) {
@@ -314,11 +295,12 @@ impl Watch {
                 report.unacked
             ));
         }
-        if seen.again > 0 {
+        if report.came_again > 0 {
             advice.push(format!(
                 "{} came again after they were redriven, as their removal did not hold; they were \
-                 not sent once more. Discard them, or they are with the next redrive",
-                seen.again
+                 removed again and not sent once more. Look whether the dead-letter queue still \
+                 has them: the next redrive would send them",
+                report.came_again
             ));
         }
         match report.end {
@@ -358,7 +340,7 @@ fn conclude(global: &Global, report: &RedriveReport, watch: &Watch) -> anyhow::R
     }
     let has_failed = report.not_sent > 0
         || report.unacked > 0
-        || watch.seen().again > 0
+        || report.came_again > 0
         || matches!(report.end, RedriveEnd::TargetFailed(_))
         || (report.redriven == 0 && report.no_route > 0);
     Ok(if has_failed {

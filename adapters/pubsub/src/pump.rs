@@ -4,6 +4,7 @@
 //! back what was held for long enough, and asks the service after a silence. One task per stream
 //! reads. Callers take from what is here, so a caller that goes away loses nothing.
 
+mod copies;
 mod order;
 mod receipt;
 mod state;
@@ -34,8 +35,9 @@ use towpath_core::{
 };
 
 use crate::{connect::Clients, error::Operation, options::Receiving};
+pub(crate) use copies::Copier;
 use receipt::Ticket;
-use state::{Handle, State};
+use state::{Handle, Outcome, State};
 
 /// How long the service has to learn of the end of streams before it is given back what they brought.
 const RETURN: Duration = Duration::from_millis(50);
@@ -79,6 +81,8 @@ struct Shared {
     /// Streams that ended, and keep the leases of what callers hold.
     ending: TaskTracker,
     confirmations: TaskTracker,
+    /// Where copies may take the place of messages.
+    copier: Option<Arc<Copier>>,
 }
 
 impl Pump {
@@ -90,8 +94,10 @@ impl Pump {
         counts_attempts: bool,
         receiving: Receiving,
         lease: Duration,
+        copier: Option<Copier>,
     ) -> Self {
-        let state = State::new(receiving.clone(), is_ordered, Instant::now());
+        let mut state = State::new(receiving.clone(), is_ordered, Instant::now());
+        state.is_copying = copier.is_some();
         let purges = clients.purges(&subscription);
         let shared = Arc::new(Shared {
             clients,
@@ -109,6 +115,7 @@ impl Pump {
             streams: TaskTracker::new(),
             ending: TaskTracker::new(),
             confirmations: TaskTracker::new(),
+            copier: copier.map(Arc::new),
         });
         let planner = tokio::spawn(plan(shared.clone()));
         Self {
@@ -240,21 +247,19 @@ impl Pump {
     /// how it ends.
     pub(crate) fn ack(&self, receipt: &Receipt) -> impl Future<Output = Result<()>> + use<> {
         let outcome = self.ticket(receipt, Operation::Ack).and_then(Ticket::ack);
-        async move {
-            match outcome {
-                Ok(Some(mut outcome)) => match outcome.wait_for(Option::is_some).await {
-                    Ok(result) => result.clone().unwrap_or(Ok(())),
-                    Err(_) => Err(Operation::Ack.lease_lost()),
-                },
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            }
-        }
+        concluded(outcome, Operation::Ack)
     }
 
-    /// Gives back what `receipt` stands for, after `delay`.
-    pub(crate) fn nack(&self, receipt: &Receipt, delay: Duration) -> Result<()> {
-        self.ticket(receipt, Operation::Nack)?.nack(delay)
+    /// Gives back what `receipt` stands for, after `delay`. That is on its way when this returns;
+    /// the future tells how it ends.
+    pub(crate) fn nack(
+        &self,
+        receipt: &Receipt,
+        delay: Duration,
+    ) -> impl Future<Output = Result<()>> + use<> {
+        let outcome = self.ticket(receipt, Operation::Nack);
+        let outcome = outcome.and_then(|ticket| ticket.nack(delay, receipt));
+        concluded(outcome, Operation::Nack)
     }
 
     /// Whether `receipt` is of this consumer.
@@ -332,8 +337,9 @@ impl Shared {
             }
         };
         let receiving = &self.receiving;
-        // A message can wait here, be handed out and be held for a delay, one after the other.
-        let longest = receiving.max_lease * 2 + receiving.nack_delay + Duration::from_secs(60);
+        // A message can come early, wait here, be handed out and be held for a delay, one after
+        // the other.
+        let longest = receiving.max_lease * 3 + receiving.nack_delay * 2 + Duration::from_secs(180);
         let share = receiving.max_outstanding_bytes / receiving.max_outstanding.max(1);
         let bytes = (share.saturating_mul(limit))
             .clamp(1 << 20, receiving.max_outstanding_bytes.max(1 << 20));
@@ -378,6 +384,17 @@ impl Shared {
     }
 }
 
+/// How a settlement ends that was begun.
+async fn concluded(begun: Result<Option<Outcome>>, operation: Operation) -> Result<()> {
+    match begun? {
+        Some(mut outcome) => match outcome.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().unwrap_or(Ok(())),
+            Err(_) => Err(operation.lease_lost()),
+        },
+        None => Ok(()),
+    }
+}
+
 /// Ends streams.
 fn end(streams: Vec<CancellationToken>) {
     for stop in streams {
@@ -417,6 +434,12 @@ async fn plan(shared: Arc<Shared>) {
             shared
                 .streams
                 .spawn(stream::run(shared.clone(), id, limit, stop));
+        }
+        if let Some(copier) = &shared.copier {
+            for renewal in plan.renew_copies {
+                let renewal = copies::renew(shared.clone(), copier.clone(), renewal);
+                shared.confirmations.spawn(renewal);
+            }
         }
         if plan.probe {
             let stop = shared.stop.clone();

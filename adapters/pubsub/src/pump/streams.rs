@@ -83,6 +83,11 @@ impl Streams {
         self.open.is_empty()
     }
 
+    /// Whether there are so many that larger ones are better.
+    pub(super) fn are_many(&self) -> bool {
+        self.open.len() >= MOST / 2
+    }
+
     pub(super) fn are_most(&self) -> bool {
         self.open.len() >= MOST
     }

@@ -43,6 +43,7 @@ impl Test {
             envelope: Envelope::new(MessageId::from(id), message).with_sent_at(Some(sent)),
             bytes: 10,
             handle: Fake(n),
+            early: None,
         };
         self.state.arrived(self.stream, vec![arrival], self.now)
     }

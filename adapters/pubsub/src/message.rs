@@ -263,6 +263,41 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_goes_on_where_the_message_stopped() {
+        let first = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+        let message = Message::new("").with_ordering_key("k");
+        let copy = |delay: i64, queue: &str| {
+            let now = SystemTime::now();
+            let by = Duration::from_secs(delay.unsigned_abs());
+            let due = if delay < 0 { now - by } else { now + by };
+            let delayed = Delayed::new(queue, due)
+                .with_attempts(3)
+                .with_first_sent(Some(first));
+            to_delayed(&message, delayed).set_message_id("18")
+        };
+        let (envelope, waits) = to_envelope(copy(60, "s"), Some(4), "s");
+        let (rest, delayed) = waits.expect("it waits");
+        assert!(rest > Duration::from_secs(50) && rest <= Duration::from_secs(61));
+        assert_eq!((delayed.attempts, delayed.queue.as_str()), (3, "s"));
+        assert_eq!(envelope.message, message);
+        assert_eq!(envelope.sent_at, Some(first));
+        // Nobody has seen the copy, however often it was delivered.
+        assert_eq!(envelope.attempt, Some(4));
+
+        let (envelope, waits) = to_envelope(copy(-1, "s"), Some(2), "s");
+        assert_eq!((envelope.attempt, waits), (Some(5), None));
+        let (envelope, waits) = to_envelope(copy(-1, "s"), None, "s");
+        assert_eq!((envelope.attempt, waits), (None, None));
+        // Elsewhere, as in a dead-letter queue, it is a message like any other.
+        let (envelope, waits) = to_envelope(copy(60, "s"), Some(2), "dlq");
+        assert_eq!((envelope.attempt, waits), (Some(2), None));
+        assert_eq!(
+            (envelope.message, envelope.sent_at),
+            (message.clone(), None)
+        );
+    }
+
+    #[test]
     fn a_message_of_another_producer_is_taken_as_it_is() {
         let raw = Raw::new()
             .set_data("hi")

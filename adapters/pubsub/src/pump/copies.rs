@@ -147,12 +147,26 @@ impl Copier {
             }
             result
                 .map(drop)
-                .map_err(|error| of_publish(&self.topic, error).with_operation("nack"))
+                .map_err(|error| self.unpublished(of_publish(&self.topic, error)))
         };
         match timeout(limit, published).await {
             Ok(result) => result,
             Err(_) => Err(Operation::Nack.timed_out(&self.topic, limit)),
         }
+    }
+
+    fn unpublished(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::PermissionDenied {
+            return error.with_operation(Operation::Nack.name());
+        }
+        let text = format!(
+            "{}: a delay longer than nack_delay takes a copy, and this account may not publish one; \
+             grant it roles/pubsub.publisher on the topic",
+            self.topic
+        );
+        Operation::Nack
+            .error(ErrorKind::PermissionDenied, text)
+            .with_source(error)
     }
 
     /// Looks again, after a while, whether anybody else subscribes.

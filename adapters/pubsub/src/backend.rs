@@ -148,15 +148,7 @@ impl driver::Backend for PubSub {
             .lease
             .unwrap_or(Duration::from_secs(deadline.clamp(10, 600)));
         let request_timeout = clients.request_timeout();
-        let pump = Pump::new(
-            clients,
-            name.clone(),
-            live.enable_message_ordering,
-            live.dead_letter_policy.is_some(),
-            receiving,
-            lease,
-            copier,
-        );
+        let pump = Pump::new(clients, name.clone(), &live, receiving, lease, copier);
         Ok(Arc::new(PubSubConsumer::new(
             capabilities,
             pump,

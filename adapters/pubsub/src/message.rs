@@ -37,6 +37,9 @@ const TOPIC_BYTES: usize = 600;
 pub(crate) const BYTES: usize =
     REQUEST_BYTES - TOPIC_BYTES - (RESERVED_ATTRIBUTE.len() + RESERVED_BYTES + ATTRIBUTE_FRAME);
 
+/// No copy waits for longer: the service keeps messages for 31 days at most.
+const LONGEST_REST: Duration = Duration::from_secs(32 * 86_400);
+
 /// The attributes that the service adds when it moves a message to a dead-letter topic.
 ///
 /// <https://cloud.google.com/pubsub/docs/handling-failures>
@@ -190,7 +193,11 @@ pub(crate) fn to_envelope(
             let own = if rest.is_zero() { attempt } else { 1 };
             delayed.attempts.saturating_add(own)
         });
-        waits = Some((rest, delayed)).filter(|_| !rest.is_zero());
+        if rest > LONGEST_REST {
+            tracing::warn!(%id, subscription, "a copy waits for a time that is too far away, so it is not waited for; look at the clocks");
+        } else if !rest.is_zero() {
+            waits = Some((rest, delayed));
+        }
     }
     let moved = broker_failure(&mut attributes);
     if message.failure().is_none()
@@ -288,6 +295,9 @@ mod tests {
         assert_eq!((envelope.attempt, waits), (Some(5), None));
         let (envelope, waits) = to_envelope(copy(-1, "s"), None, "s");
         assert_eq!((envelope.attempt, waits), (None, None));
+        // What would wait for ever has a wrong clock.
+        let (_, waits) = to_envelope(copy(40 * 86_400, "s"), None, "s");
+        assert_eq!(waits, None);
         // Elsewhere, as in a dead-letter queue, it is a message like any other.
         let (envelope, waits) = to_envelope(copy(60, "s"), Some(2), "dlq");
         assert_eq!((envelope.attempt, waits), (Some(2), None));

@@ -21,6 +21,7 @@ use std::{
 
 use google_cloud_pubsub::{
     client::Subscriber,
+    model::Subscription,
     subscriber::{MessageStream, ShutdownBehavior, handler::Handler},
 };
 use tokio::{
@@ -61,6 +62,8 @@ struct Shared {
     clients: Clients,
     /// The subscription's full name.
     subscription: String,
+    /// The same as the service writes it, which can have the project's number. Copies have it.
+    canonical: String,
     /// Whether the service's count of attempts is promised, and so told.
     counts_attempts: bool,
     receiving: Receiving,
@@ -90,19 +93,23 @@ impl Pump {
     pub(crate) fn new(
         clients: Clients,
         subscription: String,
-        is_ordered: bool,
-        counts_attempts: bool,
+        live: &Subscription,
         receiving: Receiving,
         lease: Duration,
         copier: Option<Copier>,
     ) -> Self {
-        let mut state = State::new(receiving.clone(), is_ordered, Instant::now());
+        let mut state = State::new(
+            receiving.clone(),
+            live.enable_message_ordering,
+            Instant::now(),
+        );
         state.is_copying = copier.is_some();
         let purges = clients.purges(&subscription);
         let shared = Arc::new(Shared {
             clients,
             subscription,
-            counts_attempts,
+            canonical: live.name.clone(),
+            counts_attempts: live.dead_letter_policy.is_some(),
             receiving,
             lease,
             subscriber: tokio::sync::Mutex::default(),
@@ -435,11 +442,10 @@ async fn plan(shared: Arc<Shared>) {
                 .streams
                 .spawn(stream::run(shared.clone(), id, limit, stop));
         }
-        if let Some(copier) = &shared.copier {
-            for renewal in plan.renew_copies {
-                let renewal = copies::renew(shared.clone(), copier.clone(), renewal);
-                shared.confirmations.spawn(renewal);
-            }
+        for renewal in plan.renew_copies {
+            shared
+                .confirmations
+                .spawn(copies::renew(shared.clone(), renewal));
         }
         if plan.probe {
             let stop = shared.stop.clone();

@@ -6,13 +6,13 @@
 //! end, and a nack would use up an attempt.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use google_cloud_pubsub::model::Subscription;
 use tokio::{
-    sync::{OnceCell, watch},
+    sync::{Mutex, OnceCell, watch},
     time::{Instant, timeout},
 };
 use towpath_core::{Envelope, Error, ErrorKind, Result, driver::Receipt, wire::Delayed};
@@ -171,7 +171,8 @@ impl Copier {
 
     /// Looks again, after a while, whether anybody else subscribes.
     async fn check_alone(&self) -> Result<()> {
-        let last = *self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        // One asks, and the others wait for the answer.
+        let mut last = self.alone.lock().await;
         if last.elapsed() < TRUST {
             return Ok(());
         }
@@ -186,7 +187,7 @@ impl Copier {
                 ),
             ));
         }
-        *self.alone.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *last = Instant::now();
         Ok(())
     }
 }
@@ -258,15 +259,23 @@ pub(super) async fn replace(
     confirm(shared, entry, handles, report).await;
 }
 
-/// Replaces a copy that is here, and must still wait, by the next one.
-pub(super) async fn renew(shared: Arc<Shared>, copier: Arc<Copier>, renewal: Renewal) {
+/// Replaces a copy that is here, and must still wait, by the next one. Without a copier it is held
+/// on: it was made when nobody else subscribed, or by an account that may publish.
+pub(super) async fn renew(shared: Arc<Shared>, renewal: Renewal) {
     let Renewal {
         entry,
         copy,
         early,
         report,
     } = renewal;
-    match copier.publish(&copy, early.delayed.clone()).await {
+    let published = match &shared.copier {
+        Some(copier) => copier.publish(&copy, early.delayed.clone()).await,
+        None => Err(Operation::Nack.error(
+            ErrorKind::Unsupported,
+            "no copies are made here; see the README about long delays",
+        )),
+    };
+    match published {
         Ok(()) => {
             let handles = shared.lock().handles(entry);
             confirm(shared, entry, handles, report).await;

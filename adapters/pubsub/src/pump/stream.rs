@@ -186,7 +186,7 @@ fn arrival(shared: &Shared, raw: Raw, handler: Handler) -> Arrival<Handler> {
     let key = Some(raw.ordering_key.as_str()).filter(|key| !key.is_empty());
     let (id, key) = (raw.message_id.as_str().into(), key.map(Into::into));
     let (rank, bytes) = (rank(&raw), message::raw_len(&raw));
-    let (envelope, waits) = message::to_envelope(raw, attempt, &shared.subscription);
+    let (envelope, waits) = message::to_envelope(raw, attempt, &shared.canonical);
     let early = waits.map(|(rest, delayed)| {
         let due = Instant::now() + rest;
         Box::new(Early { due, delayed, rank })

@@ -345,7 +345,8 @@ async fn a_copy_is_a_message_like_any_other_for_those_who_subscribe_later(
             let consumer = queue.consumer().await?;
             let received = receive_one(&*consumer).await?;
             let other = subscribe(&asked, queue.name()).await?;
-            let due = postpone(&*consumer, received, 8 * SECOND).await?;
+            // Longer than a copy is held.
+            let due = postpone(&*consumer, received, 16 * SECOND).await?;
             let late = queue
                 .clone()
                 .with("subscription", &other)
@@ -356,7 +357,12 @@ async fn a_copy_is_a_message_like_any_other_for_those_who_subscribe_later(
             assert_eq!(unasked.envelope.message, sent);
             ack(&*late, unasked).await?;
             late.close().await?;
+            // A consumer that may not make copies waits for them all the same.
+            consumer.close().await?;
+            let consumer = queue.consumer().await?;
+            assert_eq!(consumer.capabilities().limits.nack_delay, SECOND);
             let received = receive_due(&*consumer, due).await?;
+            assert!(due.elapsed() < 5 * SECOND, "{:?} late", due.elapsed());
             assert_eq!(received.envelope.message, sent);
             ack(&*consumer, received).await?;
             unsubscribe(&asked, &other).await?;

@@ -66,12 +66,19 @@ impl<H: Handle> State<H> {
             phase: Phase::Waiting,
         };
         self.entries.insert(number, entry);
-        let longest = if self.held < self.receiving.max_held {
-            self.receiving.nack_delay.max(SHORTEST)
-        } else {
+        let longest = if self.is_crowded() {
             CROWDED
+        } else {
+            self.receiving.nack_delay.max(SHORTEST)
         };
         self.hold_early(number, early, now + longest);
+    }
+
+    /// Whether no more should be held: all places are taken, or so many bytes are here that reading
+    /// could stop.
+    fn is_crowded(&self) -> bool {
+        let most = self.receiving.max_outstanding_bytes;
+        self.held >= self.receiving.max_held || self.bytes >= most + most / 2
     }
 
     fn hold_early(&mut self, number: u64, early: Box<Early>, until: Instant) {
@@ -138,8 +145,9 @@ impl<H: Handle> State<H> {
         outcome: Outcome,
         now: Instant,
     ) -> Replace {
-        let is_full = self.held >= self.receiving.max_held;
-        let next = is_full.then(|| self.next_free().unwrap_or(now + AGAIN));
+        let next = self
+            .is_crowded()
+            .then(|| self.next_free().unwrap_or(now + AGAIN));
         let Some(entry) = self.entries.get_mut(&number) else {
             return Replace::Not(Unheld::Lost);
         };

@@ -188,6 +188,16 @@ impl Receiving {
     }
 }
 
+impl Receiving {
+    /// How many bytes a stream may bring that may bring `messages`, before some are settled.
+    pub(crate) fn stream_bytes(&self, messages: usize) -> usize {
+        let share = self.max_outstanding_bytes / self.max_outstanding.max(1);
+        share
+            .saturating_mul(messages)
+            .clamp(1 << 20, self.max_outstanding_bytes.max(1 << 20))
+    }
+}
+
 fn at_least_one(config: &QueueConfig, name: &str, value: Option<u32>, default: u32) -> Result<u32> {
     within(config, name, value, default, 1, i32::MAX as u32)
 }

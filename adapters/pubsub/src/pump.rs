@@ -347,9 +347,7 @@ impl Shared {
         // A message can come early, wait here, be handed out and be held for a delay, one after
         // the other.
         let longest = receiving.max_lease * 3 + receiving.nack_delay * 2 + Duration::from_secs(180);
-        let share = receiving.max_outstanding_bytes / receiving.max_outstanding.max(1);
-        let bytes = (share.saturating_mul(limit))
-            .clamp(1 << 20, receiving.max_outstanding_bytes.max(1 << 20));
+        let bytes = receiving.stream_bytes(limit);
         Ok(client
             .subscribe(&self.subscription)
             .set_max_lease(longest)
@@ -437,7 +435,8 @@ async fn plan(shared: Arc<Shared>) {
         }
         if let Some(limit) = plan.open {
             let stop = shared.stop.child_token();
-            let id = shared.lock().streams.add(limit, stop.clone());
+            let bytes = shared.receiving.stream_bytes(limit);
+            let id = shared.lock().streams.add(limit, bytes, stop.clone());
             shared
                 .streams
                 .spawn(stream::run(shared.clone(), id, limit, stop));

@@ -191,7 +191,7 @@ impl<H: Handle> State<H> {
         self.last_arrival = now;
         self.error = None;
         for mut arrival in arrivals {
-            self.streams.received(stream);
+            self.streams.received(stream, arrival.bytes);
             match self.by_id.get(&arrival.id) {
                 Some(entry) => self.came_again(*entry, stream, arrival),
                 None => match arrival.early.take() {

@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[ServerTest] = tests![
     a_copy_comes_when_it_is_due_after_its_process_was_killed,
     a_closed_consumer_gives_back_copies_that_are_not_due,
     copies_that_wait_do_not_keep_others_waiting,
+    large_messages_that_wait_do_not_keep_others_waiting,
     copies_beyond_the_budget_come_once_and_on_time,
     where_order_is_kept_a_long_delay_is_refused,
     where_others_subscribe_a_long_delay_is_refused,
@@ -227,6 +228,39 @@ async fn copies_that_wait_do_not_keep_others_waiting(server: Server) -> Outcome 
                 ack(&*consumer, received).await?;
             }
             Ok(())
+        })
+        .await
+}
+
+async fn large_messages_that_wait_do_not_keep_others_waiting(server: Server) -> Outcome {
+    server
+        .with_queue(long_lease(), async |queue| {
+            let queue = queue.with("nack_delay", "60s");
+            let consumer = queue.consumer().await?;
+            let many = NonZeroUsize::new(50).expect("not zero");
+            // One half is held, of the other half there are copies. Together they are many times
+            // what one stream brings.
+            for i in 0..10 {
+                queue.send_all(&[vec![b'x'; 1_200_000].into()]).await?;
+                let received = consumer.receive(many, 10 * SECOND).await?;
+                assert_eq!(received.len(), 1);
+                let delay = if i % 2 == 0 { 60 } else { 300 };
+                for one in received {
+                    nack(&*consumer, one, delay * SECOND).await?;
+                }
+            }
+            queue.send(0..20).await?;
+            let others = async {
+                let mut came = BTreeSet::new();
+                while came.len() < 20 {
+                    for received in consumer.receive(many, SECOND).await? {
+                        came.insert(body(&received));
+                        ack(&*consumer, received).await?;
+                    }
+                }
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+            };
+            within(20 * SECOND, "receiving", others).await?
         })
         .await
 }

@@ -165,7 +165,7 @@ impl<H: Handle> State<H> {
         }
         self.last_settled = Some(now);
         for stream in &entry.streams {
-            self.streams.settled(*stream, now);
+            self.streams.settled(*stream, entry.bytes, now);
         }
         Some(entry)
     }

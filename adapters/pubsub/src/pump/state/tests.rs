@@ -16,6 +16,8 @@ struct Test {
     state: State<Fake>,
     stream: StreamId,
     now: Instant,
+    /// How large the messages are that come.
+    bytes: usize,
 }
 
 impl Test {
@@ -27,8 +29,13 @@ impl Test {
         let receiving = Receiving::of(&QueueConfig::parse(url).unwrap()).unwrap();
         let now = Instant::now();
         let mut state = State::new(receiving, true, now);
-        let stream = state.streams.add(limit, Default::default());
-        Self { state, stream, now }
+        let stream = state.streams.add(limit, 1 << 20, Default::default());
+        Self {
+            state,
+            stream,
+            now,
+            bytes: 10,
+        }
     }
 
     /// Message `n` comes, published `n` seconds after the beginning of time.
@@ -53,7 +60,7 @@ impl Test {
             key: key.map(Into::into),
             rank: (n.into(), 0),
             envelope: Envelope::new(MessageId::from(id), message).with_sent_at(Some(sent)),
-            bytes: 10,
+            bytes: self.bytes,
             handle: Fake(n),
             early,
         };
@@ -138,7 +145,7 @@ async fn what_is_given_back_where_nobody_asks_does_not_come_back_there() {
     let plan = test.pass(Duration::from_secs(1));
     assert_eq!((plan.release, plan.close.len()), (vec![Fake(1)], 1));
 
-    let stream = test.state.streams.add(1, Default::default());
+    let stream = test.state.streams.add(1, 1 << 20, Default::default());
     assert_eq!(test.state.close_unasked(test.now).len(), 1);
     test.state.streams.ended(stream);
 }
@@ -364,11 +371,23 @@ async fn copies_that_wait_leave_room_for_others_whoever_asks_for_one_at_a_time()
         while room == 0 {
             let plan = test.pass(Duration::from_millis(1));
             let limit = plan.open.expect("another stream");
-            test.stream = test.state.streams.add(limit, Default::default());
+            test.stream = test.state.streams.add(limit, 1 << 20, Default::default());
             room += limit;
         }
     }
     assert_eq!(test.state.held, 1_000);
     test.arrive(1_001, None);
     assert_eq!(test.take(1).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_messages_that_wait_leave_room_for_others() {
+    let mut test = Test::with_stream("pubsub://p/orders", 50);
+    test.bytes = 600_000;
+    test.state.wait_for(50, test.now);
+    test.arrive_early(1, None, Some(12 * HOUR));
+    assert!(test.pass(Duration::ZERO).open.is_none());
+    // With this one the stream has brought all the bytes that it may.
+    test.arrive_early(2, None, Some(12 * HOUR));
+    assert!(test.pass(Duration::ZERO).open.is_some());
 }

@@ -157,9 +157,9 @@ impl Ticket {
                 .error(
                     ErrorKind::Throttled,
                     format!(
-                        "{} messages are held for the delay of a nack already; raise max_held, or \
-                         slow down",
-                        self.shared.receiving.max_held
+                        "as many messages wait here for their time as may (max_held is {}, \
+                         max_outstanding_bytes {}); raise them, or slow down",
+                        self.shared.receiving.max_held, self.shared.receiving.max_outstanding_bytes,
                     ),
                 )
                 .with_retry_after(free.saturating_duration_since(now)),

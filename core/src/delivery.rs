@@ -103,6 +103,12 @@ impl Delivery {
     /// # Cancel safety
     ///
     /// Once polled, the nack is on its way, and dropping the future does not stop it.
+    ///
+    /// # Backends
+    ///
+    /// On Pub/Sub a message is held by the consumer for up to 10 minutes, and comes back early when
+    /// that ends. For a longer delay a copy takes its place, with another id and the same
+    /// idempotency key.
     pub async fn nack(self, delay: Duration) -> Result<(), SettleError> {
         let longest = self.lease.consumer().capabilities().limits.nack_delay;
         if delay > longest {
@@ -127,7 +133,8 @@ impl Delivery {
     /// as an attempt.
     ///
     /// This is remembered for as long as the consumer lives. Another process, and the broker's own
-    /// dead-letter policy, count it all the same.
+    /// dead-letter policy, count it all the same; on Pub/Sub it also counts where the delay takes a
+    /// copy.
     ///
     /// # Errors
     ///

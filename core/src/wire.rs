@@ -9,11 +9,15 @@
 //! | `key` | the [idempotency key](Message::idempotency_key), a UUID |
 //! | `body` | `base64` where the cloud carries text only and the body is not text; absent otherwise |
 //! | `failure` | the [`FailureRecord`] of a message in a dead-letter queue |
+//! | `delayed` | the time that a copy waits for, and its past: [`Delayed`] |
 //!
 //! A message of another producer need not have the attribute: its key is then derived from the
 //! broker's id, and its body is taken as it is.
 
+mod delayed;
 pub mod sqs;
+
+pub use delayed::Delayed;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -48,6 +52,8 @@ struct Reserved {
     body: BodyEncoding,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<FailureRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delayed: Option<Delayed>,
 }
 
 fn is_raw(encoding: &BodyEncoding) -> bool {
@@ -58,10 +64,20 @@ fn is_raw(encoding: &BodyEncoding) -> bool {
 ///
 /// A failure record that is too long is shortened: its reason first, then what else is free text.
 pub fn reserved_value(message: &Message, body: BodyEncoding) -> String {
+    value(message, body, None)
+}
+
+/// As [`reserved_value`], for a copy that waits for its time.
+pub fn delayed_value(message: &Message, body: BodyEncoding, delayed: Delayed) -> String {
+    value(message, body, Some(delayed))
+}
+
+fn value(message: &Message, body: BodyEncoding, delayed: Option<Delayed>) -> String {
     let mut reserved = Reserved {
         key: message.idempotency_key(),
         body,
         failure: message.failure().cloned(),
+        delayed,
     };
     let mut text = to_text(&reserved);
     while text.len() > RESERVED_BYTES {
@@ -152,6 +168,15 @@ pub fn body_text_len(body: &[u8]) -> usize {
 /// What cannot be understood is passed on rather than lost: without a readable reserved attribute
 /// the body is taken as it is and the idempotency key is derived from the broker's id.
 pub fn restore(body: Bytes, id: &MessageId, reserved: Option<&str>) -> Message {
+    restore_delayed(body, id, reserved).0
+}
+
+/// As [`restore`], and what a copy says that waits for its time.
+pub fn restore_delayed(
+    body: Bytes,
+    id: &MessageId,
+    reserved: Option<&str>,
+) -> (Message, Option<Delayed>) {
     let parsed = reserved.and_then(|text| {
         serde_json::from_str::<Reserved>(text)
             .inspect_err(|error| {
@@ -160,10 +185,8 @@ pub fn restore(body: Bytes, id: &MessageId, reserved: Option<&str>) -> Message {
             .ok()
     });
     let Some(reserved) = parsed else {
-        return Message::new(body).with_idempotency_key(Uuid::new_v5(
-            &Uuid::NAMESPACE_OID,
-            id.to_string().as_bytes(),
-        ));
+        let key = Uuid::new_v5(&Uuid::NAMESPACE_OID, id.to_string().as_bytes());
+        return (Message::new(body).with_idempotency_key(key), None);
     };
     let body = match reserved.body {
         BodyEncoding::Raw => body,
@@ -175,9 +198,10 @@ pub fn restore(body: Bytes, id: &MessageId, reserved: Option<&str>) -> Message {
             }
         },
     };
-    Message::new(body)
+    let message = Message::new(body)
         .with_idempotency_key(reserved.key)
-        .with_failure(reserved.failure)
+        .with_failure(reserved.failure);
+    (message, reserved.delayed)
 }
 
 #[cfg(test)]

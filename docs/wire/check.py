@@ -23,7 +23,7 @@ def is_xml_legal(text):
 
 
 def read(body, attributes):
-    """Returns key, body, the sender's own attributes and the failure record."""
+    """Returns key, body, the sender's own attributes, the failure record and what it waits for."""
     own = {name: value for name, value in attributes.items() if name != "towpath"}
     text = attributes["towpath"]
     assert len(text.encode()) <= LONGEST, "the reserved attribute is too long"
@@ -33,7 +33,8 @@ def read(body, attributes):
     assert encoding in ("raw", "base64"), encoding
     if encoding == "base64":
         body = base64.b64decode(body, validate=True)
-    return uuid.UUID(reserved["key"]), body, own, reserved.get("failure")
+    key = uuid.UUID(reserved["key"])
+    return key, body, own, reserved.get("failure"), reserved.get("delayed")
 
 
 def check(path):
@@ -46,11 +47,16 @@ def check(path):
         ("sqs", sqs["body"].encode(), sqs["attributes"]),
         ("pubsub", base64.b64decode(pubsub["body"], validate=True), pubsub["attributes"]),
     ]:
-        key, body, own, failure = read(body, attributes)
+        key, body, own, failure, delayed = read(body, attributes)
         assert key == uuid.UUID(expected["key"]), name
         assert body == expected_body, name
         assert own == expected["attributes"], name
         assert failure == expected["failure"], name
+        assert delayed == (expected.get("delayed") if name == "pubsub" else None), name
+        if delayed is not None:
+            assert delayed["queue"].startswith("projects/")
+            assert delayed["not_before_ms"] > delayed["first_sent_ms"] > 0
+            assert delayed["attempts"] == 3
         if failure is None:
             continue
         assert isinstance(failure["reason"], str)

@@ -33,9 +33,9 @@
 //! | `strict` | yes | 5 min | confirmed | exact | 30 d | 30 d | extended by the consumer |
 //! | `sqs` | refused | refused | submitted | approximate | 15 min | 12 h | extended, 12 h in all |
 //! | `sqs-fifo` | yes | 5 min | confirmed | approximate | refused | 12 h | extended, 12 h in all |
-//! | `pubsub` | refused | refused | submitted | with a dead-letter policy | refused | 10 min | kept, 1 h in all |
+//! | `pubsub` | refused | refused | submitted | with a dead-letter policy | refused | 7 d | kept, 1 h in all |
 //! | `pubsub-ordered` | yes | refused | submitted | with a dead-letter policy | refused | 10 min | kept, 1 h in all |
-//! | `pubsub-exactly-once` | by `ordered` | refused | confirmed | with a dead-letter policy | refused | 10 min | kept, 1 h in all |
+//! | `pubsub-exactly-once` | by `ordered` | refused | confirmed | with a dead-letter policy | refused | 7 d, 10 min where ordered | kept, 1 h in all |
 //!
 //! Sizes, batches, attribute names and what may be empty are those of the cloud too. In `sqs` and
 //! `pubsub` an ack whose lease is gone returns `Ok` and removes nothing, as it does there.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use towpath_core::{
     AckStatus, Attempts, Capabilities, Error, ErrorKind, Lease, Limits, Message, Precision, Result,
-    wire,
+    portable, wire,
 };
 
 use crate::{dedup, settings::Settings};
@@ -18,6 +18,10 @@ const MONTH: Duration = Duration::from_secs(30 * 86_400);
 const SQS_BYTES: usize = 1_024 * 1_024;
 /// The size of a Pub/Sub message, and of a batch.
 const PUBSUB_BYTES: usize = 10_000_000;
+/// How long Pub/Sub keeps messages, unless told otherwise: the longest delay of a nack.
+const PUBSUB_RETENTION: Duration = Duration::from_secs(7 * 86_400);
+/// How long a message is held for the delay of a nack, which is all where Pub/Sub orders.
+const PUBSUB_HELD: Duration = portable::NACK_DELAY;
 /// What an SQS attribute takes beside name and value: its type.
 const SQS_TYPE: usize = "String".len();
 
@@ -139,7 +143,7 @@ impl Profile {
                 limits.send_batch_bytes = PUBSUB_BYTES - 1_000 * reserved;
                 limits.receive_batch = 1_000;
                 limits.settle_batch = 1_000;
-                limits.nack_delay = 600 * SECOND;
+                limits.nack_delay = PUBSUB_RETENTION;
             }
         }
         limits
@@ -177,6 +181,9 @@ pub(crate) fn capabilities(settings: &Settings, lease: Duration) -> Capabilities
     };
     let mut capabilities = Capabilities::new(profile.limits(), lease);
     capabilities.ordering = settings.ordered;
+    if profile.is_pubsub() && settings.ordered {
+        capabilities.limits.nack_delay = PUBSUB_HELD;
+    }
     capabilities.attempts = attempts(settings);
     capabilities.ack = if profile.is_confirmed() {
         AckStatus::Confirmed

@@ -22,7 +22,7 @@ use crate::{
     options::{Receiving, Sending},
     producer::PubSubProducer,
     publishers::Publishers,
-    pump::Pump,
+    pump::{Copier, Pump},
 };
 
 /// The backend of Google Cloud Pub/Sub, for the scheme `pubsub`.
@@ -136,20 +136,19 @@ impl driver::Backend for PubSub {
             .ok_or_else(|| not_found(&format!("subscription {name}")))?;
         check_pulled(&live, &place.address.topic_name())?;
         let receiving = Receiving::of(config)?;
-        let capabilities = capabilities::of_queue(Some(&live), &receiving, false);
+        let mut capabilities = capabilities::of_queue(Some(&live), &receiving, false);
+        let topic = place.address.topic_name();
+        let sending = Sending::of(config)?;
+        let copier = Copier::open(&clients, &topic, &live, &receiving, &sending).await?;
+        if let Some(copier) = &copier {
+            capabilities.limits.nack_delay = copier.longest();
+        }
         let deadline = u64::try_from(live.ack_deadline_seconds).unwrap_or(0);
         let lease = receiving
             .lease
             .unwrap_or(Duration::from_secs(deadline.clamp(10, 600)));
         let request_timeout = clients.request_timeout();
-        let pump = Pump::new(
-            clients,
-            name.clone(),
-            live.enable_message_ordering,
-            live.dead_letter_policy.is_some(),
-            receiving,
-            lease,
-        );
+        let pump = Pump::new(clients, name.clone(), &live, receiving, lease, copier);
         Ok(Arc::new(PubSubConsumer::new(
             capabilities,
             pump,

@@ -35,6 +35,21 @@ impl PubSubConsumer {
             request_timeout,
         }
     }
+
+    /// Waits for settlements. All are on their way before the first is waited for.
+    async fn all(
+        &self,
+        operation: Operation,
+        settlements: Vec<impl Future<Output = Result<()>>>,
+    ) -> Vec<Result<()>> {
+        let deadline = Instant::now() + self.request_timeout;
+        let settlements = settlements.into_iter().map(|settlement| async move {
+            timeout_at(deadline, settlement).await.unwrap_or_else(|_| {
+                Err(operation.timed_out(&self.subscription, self.request_timeout))
+            })
+        });
+        join_all(settlements).await
+    }
 }
 
 #[async_trait]
@@ -51,28 +66,18 @@ impl driver::Consumer for PubSubConsumer {
         if self.pump.is_closed() {
             return vec![Err(Operation::Ack.closed()); receipts.len()];
         }
-        let deadline = Instant::now() + self.request_timeout;
-        // All are on their way before the first is waited for.
-        let acks: Vec<_> = receipts
-            .iter()
-            .map(|receipt| self.pump.ack(receipt))
-            .collect();
-        let acks = acks.into_iter().map(|ack| async move {
-            timeout_at(deadline, ack).await.unwrap_or_else(|_| {
-                Err(Operation::Ack.timed_out(&self.subscription, self.request_timeout))
-            })
-        });
-        join_all(acks).await
+        let acks = receipts.iter().map(|receipt| self.pump.ack(receipt));
+        self.all(Operation::Ack, acks.collect()).await
     }
 
     async fn nack(&self, receipts: &[Receipt], delay: Duration) -> Vec<Result<()>> {
         if self.pump.is_closed() {
             return vec![Err(Operation::Nack.closed()); receipts.len()];
         }
-        receipts
+        let nacks = receipts
             .iter()
-            .map(|receipt| self.pump.nack(receipt, delay))
-            .collect()
+            .map(|receipt| self.pump.nack(receipt, delay));
+        self.all(Operation::Nack, nacks.collect()).await
     }
 
     async fn extend(&self, receipts: &[Receipt], _lease: Duration) -> Vec<Result<()>> {

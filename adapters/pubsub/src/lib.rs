@@ -46,7 +46,8 @@
 //! - The client library keeps leases alive ([`Lease::Managed`](towpath_core::Lease::Managed)), for
 //!   `max_lease` at most.
 //! - Pub/Sub cannot delay a nack. The message stays leased here for the delay and is nacked then;
-//!   when the process ends before, it comes back early.
+//!   when the process ends before, it comes back early. For longer delays than `nack_delay` a copy
+//!   with the time takes its place, where the topic has no other subscription and no order.
 //! - Acks are confirmed by subscriptions with exactly-once delivery only.
 //! - Attempts are counted by subscriptions with a dead-letter policy only.
 //! - Ordering keys belong to the subscription: without ordering there, they are refused.

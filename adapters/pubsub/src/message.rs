@@ -1,12 +1,15 @@
 //! Messages as Pub/Sub carries them.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use google_cloud_pubsub::model::Message as Raw;
 use towpath_core::{
     Attributes, Envelope, Error, ErrorKind, FailureClass, FailureRecord, Message, MessageId,
     Result,
-    wire::{self, BodyEncoding, RESERVED_ATTRIBUTE, RESERVED_BYTES},
+    wire::{self, BodyEncoding, Delayed, RESERVED_ATTRIBUTE, RESERVED_BYTES},
 };
 
 use crate::error::Operation;
@@ -34,6 +37,9 @@ const TOPIC_BYTES: usize = 600;
 pub(crate) const BYTES: usize =
     REQUEST_BYTES - TOPIC_BYTES - (RESERVED_ATTRIBUTE.len() + RESERVED_BYTES + ATTRIBUTE_FRAME);
 
+/// No copy waits for longer: the service keeps messages for 31 days at most.
+const LONGEST_REST: Duration = Duration::from_secs(32 * 86_400);
+
 /// The attributes that the service adds when it moves a message to a dead-letter topic.
 ///
 /// <https://cloud.google.com/pubsub/docs/handling-failures>
@@ -58,7 +64,7 @@ pub(crate) fn encoded_len(message: &Message) -> usize {
 /// Refuses what Pub/Sub would refuse, because it refuses the whole request with it.
 pub(crate) fn check(message: &Message, ordering: bool) -> Result<()> {
     let refused = |kind, text: String| Err(Operation::Send.error(kind, text));
-    if message.delay() > std::time::Duration::ZERO {
+    if message.delay() > Duration::ZERO {
         let text = "Pub/Sub cannot delay messages on send; send without a delay";
         return refused(ErrorKind::Unsupported, text.to_owned());
     }
@@ -121,6 +127,16 @@ fn refused_attribute(name: &str, value: &str) -> Option<String> {
 
 /// The message as it is published.
 pub(crate) fn to_raw(message: &Message) -> Raw {
+    with_reserved(message, wire::reserved_value(message, BodyEncoding::Raw))
+}
+
+/// A copy of the message that waits for its time.
+pub(crate) fn to_delayed(message: &Message, delayed: Delayed) -> Raw {
+    let reserved = wire::delayed_value(message, BodyEncoding::Raw, delayed);
+    with_reserved(message, reserved)
+}
+
+fn with_reserved(message: &Message, reserved: String) -> Raw {
     let mut attributes: HashMap<String, String> =
         HashMap::with_capacity(message.attributes().len() + 1);
     attributes.extend(
@@ -130,10 +146,7 @@ pub(crate) fn to_raw(message: &Message) -> Raw {
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
     // It also makes an empty body legal, which Pub/Sub carries beside an attribute only.
-    attributes.insert(
-        RESERVED_ATTRIBUTE.to_owned(),
-        wire::reserved_value(message, BodyEncoding::Raw),
-    );
+    attributes.insert(RESERVED_ATTRIBUTE.to_owned(), reserved);
     let raw = Raw::new()
         .set_data(message.body().clone())
         .set_attributes(attributes);
@@ -158,13 +171,34 @@ pub(crate) fn published(raw: &Raw) -> Option<SystemTime> {
     SystemTime::try_from(raw.publish_time?).ok()
 }
 
-/// The message as it was received.
-pub(crate) fn to_envelope(raw: Raw, attempt: Option<u32>) -> Envelope {
-    let sent_at = published(&raw);
+/// The message as it was received by `subscription`. Where it is a copy that came before its time:
+/// also how long it has to wait.
+pub(crate) fn to_envelope(
+    raw: Raw,
+    mut attempt: Option<u32>,
+    subscription: &str,
+) -> (Envelope, Option<(Duration, Delayed)>) {
+    let mut sent_at = published(&raw);
     let id = MessageId::from(raw.message_id);
     let mut attributes = raw.attributes;
     let reserved = attributes.remove(RESERVED_ATTRIBUTE);
-    let mut message = wire::restore(raw.data, &id, reserved.as_deref());
+    let (mut message, delayed) = wire::restore_delayed(raw.data, &id, reserved.as_deref());
+    let mut waits = None;
+    // One that waits elsewhere was moved here, or is there as well.
+    if let Some(delayed) = delayed.filter(|delayed| delayed.queue == subscription) {
+        sent_at = delayed.first_sent().or(sent_at);
+        let rest = delayed.rest(SystemTime::now());
+        attempt = attempt.map(|attempt| {
+            // Before its time it was not handed out, however often it was delivered.
+            let own = if rest.is_zero() { attempt } else { 1 };
+            delayed.attempts.saturating_add(own)
+        });
+        if rest > LONGEST_REST {
+            tracing::warn!(%id, subscription, "a copy waits for a time that is too far away, so it is not waited for; look at the clocks");
+        } else if !rest.is_zero() {
+            waits = Some((rest, delayed));
+        }
+    }
     let moved = broker_failure(&mut attributes);
     if message.failure().is_none()
         && let Some(failure) = moved
@@ -177,9 +211,10 @@ pub(crate) fn to_envelope(raw: Raw, attempt: Option<u32>) -> Envelope {
     if !raw.ordering_key.is_empty() {
         message = message.with_ordering_key(raw.ordering_key);
     }
-    Envelope::new(id, message)
+    let envelope = Envelope::new(id, message)
         .with_attempt(attempt)
-        .with_sent_at(sent_at)
+        .with_sent_at(sent_at);
+    (envelope, waits)
 }
 
 /// What the service says about a message that it moved to a dead-letter topic, taken out of the
@@ -214,8 +249,6 @@ pub(crate) fn no_result() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn kind(message: &Message) -> Option<ErrorKind> {
@@ -230,10 +263,48 @@ mod tests {
             .with_ordering_key("customer-4");
         let raw = to_raw(&message).set_message_id("17");
         assert!(!raw.attributes[RESERVED_ATTRIBUTE].is_empty());
-        let envelope = to_envelope(raw, Some(2));
+        let (envelope, _) = to_envelope(raw, Some(2), "s");
         assert_eq!(envelope.message, message);
         assert_eq!(envelope.id.to_string(), "17");
         assert_eq!(envelope.attempt, Some(2));
+    }
+
+    #[test]
+    fn a_copy_goes_on_where_the_message_stopped() {
+        let first = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+        let message = Message::new("").with_ordering_key("k");
+        let copy = |delay: i64, queue: &str| {
+            let now = SystemTime::now();
+            let by = Duration::from_secs(delay.unsigned_abs());
+            let due = if delay < 0 { now - by } else { now + by };
+            let delayed = Delayed::new(queue, due)
+                .with_attempts(3)
+                .with_first_sent(Some(first));
+            to_delayed(&message, delayed).set_message_id("18")
+        };
+        let (envelope, waits) = to_envelope(copy(60, "s"), Some(4), "s");
+        let (rest, delayed) = waits.expect("it waits");
+        assert!(rest > Duration::from_secs(50) && rest <= Duration::from_secs(61));
+        assert_eq!((delayed.attempts, delayed.queue.as_str()), (3, "s"));
+        assert_eq!(envelope.message, message);
+        assert_eq!(envelope.sent_at, Some(first));
+        // Nobody has seen the copy, however often it was delivered.
+        assert_eq!(envelope.attempt, Some(4));
+
+        let (envelope, waits) = to_envelope(copy(-1, "s"), Some(2), "s");
+        assert_eq!((envelope.attempt, waits), (Some(5), None));
+        let (envelope, waits) = to_envelope(copy(-1, "s"), None, "s");
+        assert_eq!((envelope.attempt, waits), (None, None));
+        // What would wait for ever has a wrong clock.
+        let (_, waits) = to_envelope(copy(40 * 86_400, "s"), None, "s");
+        assert_eq!(waits, None);
+        // Elsewhere, as in a dead-letter queue, it is a message like any other.
+        let (envelope, waits) = to_envelope(copy(60, "s"), Some(2), "dlq");
+        assert_eq!((envelope.attempt, waits), (Some(2), None));
+        assert_eq!(
+            (envelope.message, envelope.sent_at),
+            (message.clone(), None)
+        );
     }
 
     #[test]
@@ -242,7 +313,7 @@ mod tests {
             .set_data("hi")
             .set_message_id("17")
             .set_attributes([("a", "1")]);
-        let envelope = to_envelope(raw, None);
+        let (envelope, _) = to_envelope(raw, None, "s");
         assert_eq!(envelope.message.body(), "hi");
         assert_eq!(envelope.message.attributes().get("a"), Some("1"));
         assert_eq!(envelope.message.ordering_key(), None);
@@ -261,7 +332,7 @@ mod tests {
         ] {
             raw.attributes.insert(name.to_owned(), value.to_owned());
         }
-        let found = to_envelope(raw, None).message;
+        let found = to_envelope(raw, None, "s").0.message;
         assert_eq!(found.attributes(), message.attributes());
         assert_eq!(found.idempotency_key(), message.idempotency_key());
         let failure = found.failure().unwrap();

@@ -23,8 +23,8 @@ use towpath_core::{QueueConfig, Result, config::duration, portable};
 /// | `unsent_bytes` | how many bytes of them | 67,108,864 |
 /// | `max_outstanding` | how many messages a consumer holds at most, in handlers and fetched ahead | 1,000 |
 /// | `max_outstanding_bytes` | how many bytes of them | 67,108,864 |
-/// | `max_held` | how many more it holds for the delay of a nack | 1,000 |
-/// | `nack_delay` | the longest delay of a nack | `10m` |
+/// | `max_held` | how many more it holds until they are due; 0: a nack cannot be delayed | 1,000 |
+/// | `nack_delay` | how long a message is held for the delay of a nack, up to 24 h; for longer delays a copy is published to the topic, where the subscription is its only one, not ordered, and the account may read and publish to it | `10m` |
 /// | `health_interval` | after how long a silence the service is asked whether all is well | `15s` |
 /// | `max_deliveries` | after how many deliveries the service itself moves a message to `dead_letter`, for `ensure`; 5 to 100 | with `max_attempts`: twice that, and at least 5 more; else 20 |
 /// | `min_backoff` | the service's own delay after a nack or an expiry, for `ensure` | none: at once |
@@ -60,9 +60,15 @@ pub struct PubSubOptions {
     pub max_outstanding: Option<u32>,
     /// How many bytes of messages a consumer holds at most.
     pub max_outstanding_bytes: Option<u32>,
-    /// How many more it holds for the delay of a nack.
+    /// How many more it holds until they are due: for the delay of a nack, and copies that came before
+    /// their time.
     pub max_held: Option<u32>,
-    /// The longest delay of a nack.
+    /// How long a message is held for the delay of a nack.
+    ///
+    /// A longer delay takes a copy that waits for its time. It is compared with the clock of the
+    /// machine that receives the copy, is never longer than the retention of the subscription, and
+    /// makes a duplicate rather than a loss in a crash. A copy that is here is held for this time,
+    /// 10 s at least, before another one takes its place. The README has the rules.
     #[serde(with = "duration")]
     pub nack_delay: Option<Duration>,
     /// After how long a silence the service is asked whether all is well.
@@ -179,6 +185,16 @@ impl Receiving {
             },
             health_interval,
         })
+    }
+}
+
+impl Receiving {
+    /// How many bytes a stream may bring that may bring `messages`, before some are settled.
+    pub(crate) fn stream_bytes(&self, messages: usize) -> usize {
+        let share = self.max_outstanding_bytes / self.max_outstanding.max(1);
+        share
+            .saturating_mul(messages)
+            .clamp(1 << 20, self.max_outstanding_bytes.max(1 << 20))
     }
 }
 

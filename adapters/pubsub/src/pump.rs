@@ -4,6 +4,7 @@
 //! back what was held for long enough, and asks the service after a silence. One task per stream
 //! reads. Callers take from what is here, so a caller that goes away loses nothing.
 
+mod copies;
 mod order;
 mod receipt;
 mod state;
@@ -20,6 +21,7 @@ use std::{
 
 use google_cloud_pubsub::{
     client::Subscriber,
+    model::Subscription,
     subscriber::{MessageStream, ShutdownBehavior, handler::Handler},
 };
 use tokio::{
@@ -34,8 +36,9 @@ use towpath_core::{
 };
 
 use crate::{connect::Clients, error::Operation, options::Receiving};
+pub(crate) use copies::Copier;
 use receipt::Ticket;
-use state::{Handle, State};
+use state::{Handle, Outcome, State};
 
 /// How long the service has to learn of the end of streams before it is given back what they brought.
 const RETURN: Duration = Duration::from_millis(50);
@@ -59,6 +62,8 @@ struct Shared {
     clients: Clients,
     /// The subscription's full name.
     subscription: String,
+    /// The same as the service writes it, which can have the project's number. Copies have it.
+    canonical: String,
     /// Whether the service's count of attempts is promised, and so told.
     counts_attempts: bool,
     receiving: Receiving,
@@ -79,6 +84,8 @@ struct Shared {
     /// Streams that ended, and keep the leases of what callers hold.
     ending: TaskTracker,
     confirmations: TaskTracker,
+    /// Where copies may take the place of messages.
+    copier: Option<Arc<Copier>>,
 }
 
 impl Pump {
@@ -86,17 +93,23 @@ impl Pump {
     pub(crate) fn new(
         clients: Clients,
         subscription: String,
-        is_ordered: bool,
-        counts_attempts: bool,
+        live: &Subscription,
         receiving: Receiving,
         lease: Duration,
+        copier: Option<Copier>,
     ) -> Self {
-        let state = State::new(receiving.clone(), is_ordered, Instant::now());
+        let mut state = State::new(
+            receiving.clone(),
+            live.enable_message_ordering,
+            Instant::now(),
+        );
+        state.is_copying = copier.is_some();
         let purges = clients.purges(&subscription);
         let shared = Arc::new(Shared {
             clients,
             subscription,
-            counts_attempts,
+            canonical: live.name.clone(),
+            counts_attempts: live.dead_letter_policy.is_some(),
             receiving,
             lease,
             subscriber: tokio::sync::Mutex::default(),
@@ -109,6 +122,7 @@ impl Pump {
             streams: TaskTracker::new(),
             ending: TaskTracker::new(),
             confirmations: TaskTracker::new(),
+            copier: copier.map(Arc::new),
         });
         let planner = tokio::spawn(plan(shared.clone()));
         Self {
@@ -240,21 +254,19 @@ impl Pump {
     /// how it ends.
     pub(crate) fn ack(&self, receipt: &Receipt) -> impl Future<Output = Result<()>> + use<> {
         let outcome = self.ticket(receipt, Operation::Ack).and_then(Ticket::ack);
-        async move {
-            match outcome {
-                Ok(Some(mut outcome)) => match outcome.wait_for(Option::is_some).await {
-                    Ok(result) => result.clone().unwrap_or(Ok(())),
-                    Err(_) => Err(Operation::Ack.lease_lost()),
-                },
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            }
-        }
+        concluded(outcome, Operation::Ack)
     }
 
-    /// Gives back what `receipt` stands for, after `delay`.
-    pub(crate) fn nack(&self, receipt: &Receipt, delay: Duration) -> Result<()> {
-        self.ticket(receipt, Operation::Nack)?.nack(delay)
+    /// Gives back what `receipt` stands for, after `delay`. That is on its way when this returns;
+    /// the future tells how it ends.
+    pub(crate) fn nack(
+        &self,
+        receipt: &Receipt,
+        delay: Duration,
+    ) -> impl Future<Output = Result<()>> + use<> {
+        let outcome = self.ticket(receipt, Operation::Nack);
+        let outcome = outcome.and_then(|ticket| ticket.nack(delay, receipt));
+        concluded(outcome, Operation::Nack)
     }
 
     /// Whether `receipt` is of this consumer.
@@ -332,11 +344,10 @@ impl Shared {
             }
         };
         let receiving = &self.receiving;
-        // A message can wait here, be handed out and be held for a delay, one after the other.
-        let longest = receiving.max_lease * 2 + receiving.nack_delay + Duration::from_secs(60);
-        let share = receiving.max_outstanding_bytes / receiving.max_outstanding.max(1);
-        let bytes = (share.saturating_mul(limit))
-            .clamp(1 << 20, receiving.max_outstanding_bytes.max(1 << 20));
+        // A message can come early, wait here, be handed out and be held for a delay, one after
+        // the other.
+        let longest = receiving.max_lease * 3 + receiving.nack_delay * 2 + Duration::from_secs(180);
+        let bytes = receiving.stream_bytes(limit);
         Ok(client
             .subscribe(&self.subscription)
             .set_max_lease(longest)
@@ -378,6 +389,17 @@ impl Shared {
     }
 }
 
+/// How a settlement ends that was begun.
+async fn concluded(begun: Result<Option<Outcome>>, operation: Operation) -> Result<()> {
+    match begun? {
+        Some(mut outcome) => match outcome.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().unwrap_or(Ok(())),
+            Err(_) => Err(operation.lease_lost()),
+        },
+        None => Ok(()),
+    }
+}
+
 /// Ends streams.
 fn end(streams: Vec<CancellationToken>) {
     for stop in streams {
@@ -413,10 +435,16 @@ async fn plan(shared: Arc<Shared>) {
         }
         if let Some(limit) = plan.open {
             let stop = shared.stop.child_token();
-            let id = shared.lock().streams.add(limit, stop.clone());
+            let bytes = shared.receiving.stream_bytes(limit);
+            let id = shared.lock().streams.add(limit, bytes, stop.clone());
             shared
                 .streams
                 .spawn(stream::run(shared.clone(), id, limit, stop));
+        }
+        for renewal in plan.renew_copies {
+            shared
+                .confirmations
+                .spawn(copies::renew(shared.clone(), renewal));
         }
         if plan.probe {
             let stop = shared.stop.clone();

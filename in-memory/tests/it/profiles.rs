@@ -284,7 +284,14 @@ async fn a_late_ack_is_refused_or_deletes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn nack_delays_and_leases_keep_to_the_cloud_s_limits() {
-    for (profile, longest) in [("sqs", 43_200), ("pubsub", 600), ("strict", 30 * 86_400)] {
+    for (profile, longest) in [
+        ("sqs", 43_200),
+        ("pubsub", 7 * 86_400),
+        ("pubsub-exactly-once", 7 * 86_400),
+        ("pubsub-exactly-once&ordered=true", 600),
+        ("pubsub-ordered", 600),
+        ("strict", 30 * 86_400),
+    ] {
         let (producer, consumer) = drivers(&format!("memory://q?profile={profile}")).await;
         send(&producer, "x".into()).await;
         let receipt = [lease(&consumer).await];

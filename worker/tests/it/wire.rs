@@ -1,13 +1,18 @@
 //! The form of messages on the wire: files that any language can read, and Python that does.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use towpath_core::{
     Bytes, FailureClass, FailureRecord, Message, MessageId,
     wire::{
-        BodyEncoding, RESERVED_ATTRIBUTE, RESERVED_BYTES, body_to_text, reserved_value, restore,
+        BodyEncoding, Delayed, RESERVED_ATTRIBUTE, RESERVED_BYTES, body_to_text, delayed_value,
+        reserved_value, restore, restore_delayed,
     },
 };
 use uuid::Uuid;
@@ -28,6 +33,9 @@ struct Plain {
     body_base64: String,
     attributes: std::collections::BTreeMap<String, String>,
     failure: Option<FailureRecord>,
+    /// What Pub/Sub's form has in addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delayed: Option<Delayed>,
 }
 
 /// The body and the attributes as the cloud carries them. Pub/Sub's data is bytes, here in base64;
@@ -53,6 +61,17 @@ fn record(class: FailureClass, reason: &str) -> FailureRecord {
     record.failed_ms = 1_767_225_912_345;
     record.message_id = "5fea7756-0ea4-451a-a703-a558b933e274".into();
     record
+}
+
+/// What the file of this name waits for.
+fn delayed(name: &str) -> Option<Delayed> {
+    let time = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+    let queue = "projects/my-project/subscriptions/orders";
+    (name == "delayed").then(|| {
+        Delayed::new(queue, time(1_767_269_112_345))
+            .with_attempts(3)
+            .with_first_sent(Some(time(1_767_225_600_000)))
+    })
 }
 
 fn messages() -> Vec<(&'static str, &'static str, Message)> {
@@ -100,6 +119,11 @@ fn messages() -> Vec<(&'static str, &'static str, Message)> {
                 ))),
         ),
         (
+            "delayed",
+            "A copy that waits for its time, which only Pub/Sub needs: it was tried three times.",
+            text.clone().with_idempotency_key(key(8)),
+        ),
+        (
             "long-reason",
             "A long reason is cut so that the attribute stays within 1,024 bytes.",
             text.with_idempotency_key(key(6))
@@ -108,7 +132,7 @@ fn messages() -> Vec<(&'static str, &'static str, Message)> {
     ]
 }
 
-fn fixture(about: &str, message: &Message) -> Fixture {
+fn fixture(about: &str, message: &Message, delayed: Option<Delayed>) -> Fixture {
     let attributes = |encoding| {
         let own = message.attributes().iter();
         own.map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -130,6 +154,11 @@ fn fixture(about: &str, message: &Message) -> Fixture {
         &MessageId::from(1),
         Some(reserved),
     );
+    let mut in_pubsub: std::collections::BTreeMap<_, _> = attributes(BodyEncoding::Raw);
+    if let Some(delayed) = delayed.clone() {
+        let value = delayed_value(message, BodyEncoding::Raw, delayed);
+        in_pubsub.insert(RESERVED_ATTRIBUTE.to_owned(), value);
+    }
     Fixture {
         about: about.to_owned(),
         message: Plain {
@@ -141,11 +170,12 @@ fn fixture(about: &str, message: &Message) -> Fixture {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
             failure: read.failure().cloned(),
+            delayed,
         },
         sqs,
         pubsub: Encoded {
             body: BASE64_STANDARD.encode(message.body()),
-            attributes: attributes(BodyEncoding::Raw),
+            attributes: in_pubsub,
         },
     }
 }
@@ -156,7 +186,8 @@ fn fixture(about: &str, message: &Message) -> Fixture {
 fn the_files_are_what_is_written() {
     for (name, about, message) in messages() {
         let path = folder().join(format!("{name}.json"));
-        let expected = serde_json::to_string_pretty(&fixture(about, &message)).unwrap() + "\n";
+        let expected =
+            serde_json::to_string_pretty(&fixture(about, &message, delayed(name))).unwrap() + "\n";
         let found = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             found == expected,
@@ -178,14 +209,19 @@ fn the_files_are_read_as_the_messages_that_they_stand_for() {
         let text = std::fs::read_to_string(&path).unwrap();
         let fixture: Fixture = serde_json::from_str(&text).unwrap();
         let pubsub = BASE64_STANDARD.decode(&fixture.pubsub.body).unwrap();
-        for (body, encoded) in [
-            (Bytes::from(fixture.sqs.body.clone()), &fixture.sqs),
-            (Bytes::from(pubsub), &fixture.pubsub),
+        for (body, encoded, delayed) in [
+            (Bytes::from(fixture.sqs.body.clone()), &fixture.sqs, &None),
+            (
+                Bytes::from(pubsub),
+                &fixture.pubsub,
+                &fixture.message.delayed,
+            ),
         ] {
             let reserved = &encoded.attributes[RESERVED_ATTRIBUTE];
             assert!(reserved.len() <= RESERVED_BYTES);
-            let message = restore(body, &MessageId::from(1), Some(reserved));
+            let (message, found) = restore_delayed(body, &MessageId::from(1), Some(reserved));
             assert_eq!(message.idempotency_key(), fixture.message.key);
+            assert_eq!(&found, delayed, "{}", path.display());
             let expected = BASE64_STANDARD
                 .decode(&fixture.message.body_base64)
                 .unwrap();

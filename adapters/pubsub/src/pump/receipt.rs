@@ -1,14 +1,20 @@
 //! What settles one message that was handed out.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, MutexGuard},
+    time::{Duration, SystemTime},
+};
 
 use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::{sync::watch, time::Instant};
-use towpath_core::{ErrorKind, Result};
+use towpath_core::{Error, ErrorKind, Result, driver::Receipt};
 
 use super::{
-    Shared, end, give_back,
-    state::{Ack, Outcome, Unheld},
+    Shared,
+    copies::{self, Copier, Replacement},
+    end, give_back,
+    state::{Ack, Outcome, Replace, State, Unheld},
 };
 use crate::error::{self, Operation};
 
@@ -60,8 +66,9 @@ impl Ticket {
         }
     }
 
-    /// Gives the message back, after `delay`.
-    pub(super) fn nack(&self, delay: Duration) -> Result<()> {
+    /// Gives the message back, after `delay`. Returns where the outcome will be, where that takes a
+    /// request; `receipt` is this one.
+    pub(super) fn nack(&self, delay: Duration, receipt: &Receipt) -> Result<Option<Outcome>> {
         let now = Instant::now();
         let mut state = self.shared.lock();
         if state.is_closed() {
@@ -75,42 +82,93 @@ impl Ticket {
             end(streams);
             give_back(handlers.ok_or_else(|| Operation::Nack.lease_lost())?);
             self.shared.settled(is_late);
-            return Ok(());
+            return Ok(None);
         }
         if delay > self.shared.receiving.nack_delay {
-            return Err(Operation::Nack.error(
-                ErrorKind::Unsupported,
-                format!(
-                    "a message can be held for {} at most before it is given back; raise \
-                     nack_delay",
-                    humantime::format_duration(self.shared.receiving.nack_delay)
-                ),
-            ));
+            return match &self.shared.copier {
+                Some(copier) if delay <= copier.longest() => self
+                    .replace(state, copier, delay, receipt.clone())
+                    .map(Some),
+                copier => Err(self.too_long(copier.as_deref())),
+            };
         }
         let held = state.hold(self.entry, now + delay);
         drop(state);
         match held {
             Ok(()) => {
                 self.shared.work.notify_one();
-                Ok(())
+                Ok(None)
             }
-            Err(Unheld::Lost) => Err(Operation::Nack.lease_lost()),
-            Err(Unheld::Full(free)) => Err(Operation::Nack
+            Err(unheld) => Err(self.unheld(&unheld, now)),
+        }
+    }
+
+    /// Replaces the message by a copy that waits for `delay`.
+    fn replace(
+        &self,
+        mut state: MutexGuard<'_, State<Handler>>,
+        copier: &Arc<Copier>,
+        delay: Duration,
+        receipt: Receipt,
+    ) -> Result<Outcome> {
+        let now = Instant::now();
+        let due = SystemTime::now() + delay;
+        let (report, outcome) = watch::channel(None);
+        let (original, until) = match state.replace(self.entry, outcome.clone(), now) {
+            Replace::Now(original, until) => (original, until),
+            Replace::Pending(outcome) => return Ok(outcome),
+            Replace::Not(unheld) => return Err(self.unheld(&unheld, now)),
+        };
+        drop(state);
+        let replacement = Replacement {
+            entry: self.entry,
+            original,
+            due,
+            until,
+            report,
+        };
+        // A task of its own: a caller that goes away does not stop it.
+        let task = copies::replace(self.shared.clone(), copier.clone(), replacement, receipt);
+        self.shared.confirmations.spawn(task);
+        Ok(outcome)
+    }
+
+    fn too_long(&self, copier: Option<&Copier>) -> Error {
+        let held = humantime::format_duration(self.shared.receiving.nack_delay);
+        let why = match copier {
+            Some(copier) => format!(
+                "a nack can be delayed by at most {}, for which the subscription keeps messages",
+                humantime::format_duration(copier.longest())
+            ),
+            None => format!(
+                "a message can be held for {held} at most before it is given back, and this \
+                 subscription has no longer delays, because it is ordered, or not the only one of \
+                 its topic, or because the topic may not be looked at or published to; raise \
+                 nack_delay, or see the README about long delays"
+            ),
+        };
+        Operation::Nack.error(ErrorKind::Unsupported, why)
+    }
+
+    fn unheld(&self, why: &Unheld, now: Instant) -> Error {
+        match why {
+            Unheld::Lost => Operation::Nack.lease_lost(),
+            Unheld::Full(free) => Operation::Nack
                 .error(
                     ErrorKind::Throttled,
                     format!(
-                        "{} messages are held for the delay of a nack already; raise max_held, or \
-                         slow down",
-                        self.shared.receiving.max_held
+                        "as many messages wait here for their time as may (max_held is {}, \
+                         max_outstanding_bytes {}); raise them, or slow down",
+                        self.shared.receiving.max_held, self.shared.receiving.max_outstanding_bytes,
                     ),
                 )
-                .with_retry_after(free.saturating_duration_since(now))),
+                .with_retry_after(free.saturating_duration_since(now)),
         }
     }
 }
 
-/// Waits until the service has confirmed an ack.
-async fn confirm(
+/// Acks, and waits until the service has confirmed that, where it does.
+pub(super) async fn confirm(
     shared: Arc<Shared>,
     entry: u64,
     mut handlers: Vec<Handler>,

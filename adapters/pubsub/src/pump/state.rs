@@ -1,5 +1,6 @@
 //! What a consumer holds: what came, and who has it. No I/O and no clock of its own.
 
+mod early;
 mod planning;
 mod settle;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 use towpath_core::{Envelope, Error, Result};
 
+pub(super) use early::{Early, Renewal, Replace};
 pub(super) use settle::{Ack, Unheld};
 
 use super::{
@@ -41,6 +43,8 @@ pub(super) struct Arrival<H> {
     pub(super) envelope: Envelope,
     pub(super) bytes: usize,
     pub(super) handle: H,
+    /// Where it came before its time.
+    pub(super) early: Option<Box<Early>>,
 }
 
 /// The outcome of a confirmed ack, once it is there.
@@ -49,7 +53,7 @@ pub(super) type Outcome = watch::Receiver<Option<Result<()>>>;
 struct Entry<H> {
     id: Arc<str>,
     key: Option<Arc<str>>,
-    /// Until it is handed out.
+    /// Until it is handed out; until it is settled where a copy may have to take its place.
     envelope: Option<Envelope>,
     bytes: usize,
     /// More than one where the service sent the message again meanwhile; the last is the valid one.
@@ -69,13 +73,17 @@ enum Phase {
     Delivered(Instant),
     /// Given back, and held for its delay.
     Held,
-    /// Its ack is being confirmed.
+    /// Held, because it came before its time.
+    Early(Box<Early>),
+    /// Its ack is being confirmed, or a copy takes its place.
     Confirming(Outcome),
 }
 
 enum Timer {
     /// The delay of a message is over.
     Held(u64),
+    /// A copy that came early is due, or was held for long enough.
+    Early(u64),
     /// The wait of an ordering key is over.
     Key(Arc<str>),
 }
@@ -83,6 +91,8 @@ enum Timer {
 pub(super) struct State<H> {
     receiving: Receiving,
     is_ordered: bool,
+    /// Whether copies may take the place of messages.
+    pub(super) is_copying: bool,
     is_closed: bool,
     entries: HashMap<u64, Entry<H>>,
     by_id: HashMap<Arc<str>, u64>,
@@ -119,6 +129,7 @@ impl<H: Handle> State<H> {
         Self {
             receiving,
             is_ordered,
+            is_copying: false,
             is_closed: false,
             entries: HashMap::new(),
             by_id: HashMap::new(),
@@ -179,11 +190,14 @@ impl<H: Handle> State<H> {
         self.last_sign = now;
         self.last_arrival = now;
         self.error = None;
-        for arrival in arrivals {
-            self.streams.received(stream);
+        for mut arrival in arrivals {
+            self.streams.received(stream, arrival.bytes);
             match self.by_id.get(&arrival.id) {
                 Some(entry) => self.came_again(*entry, stream, arrival),
-                None => self.came(stream, arrival, now),
+                None => match arrival.early.take() {
+                    None => self.came(stream, arrival, now),
+                    Some(early) => self.came_early(stream, arrival, early, now),
+                },
             }
         }
         Vec::new()
@@ -257,7 +271,11 @@ impl<H: Handle> State<H> {
             && let Some(number) = self.ready.pop_front()
         {
             if let Some(entry) = self.entries.get_mut(&number)
-                && let Some(envelope) = entry.envelope.take()
+                && let Some(envelope) = if self.is_copying {
+                    entry.envelope.clone()
+                } else {
+                    entry.envelope.take()
+                }
             {
                 if envelope.sent_at.is_some() && envelope.sent_at < purged {
                     unwanted.extend(self.done(number, now));
@@ -311,7 +329,12 @@ impl<H: Handle> State<H> {
         let unseen: Vec<u64> = self
             .entries
             .iter()
-            .filter(|(_, entry)| matches!(entry.phase, Phase::Waiting | Phase::Ready | Phase::Held))
+            .filter(|(_, entry)| {
+                matches!(
+                    entry.phase,
+                    Phase::Waiting | Phase::Ready | Phase::Held | Phase::Early(_)
+                )
+            })
             .map(|(number, _)| *number)
             .collect();
         unseen

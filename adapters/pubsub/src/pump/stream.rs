@@ -19,7 +19,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use towpath_core::Error;
 
-use super::{Shared, give_back, order::Rank, state::Arrival, streams::StreamId};
+use super::{
+    Shared, give_back,
+    order::Rank,
+    state::{Arrival, Early},
+    streams::StreamId,
+};
 use crate::{
     error::{self, Operation},
     message,
@@ -158,11 +163,13 @@ fn hand_over(shared: &Shared, id: StreamId, batch: &mut Vec<Arrival<Handler>>) {
         return;
     }
     let arrivals = std::mem::take(batch);
+    let are_early = arrivals.iter().any(|arrival| arrival.early.is_some());
     let (rejected, needs_plan) = {
         let mut state = shared.lock();
         let now = Instant::now();
         let rejected = state.arrived(id, arrivals, now);
-        (rejected, state.needs_plan(now))
+        let needs_plan = state.needs_plan(now) || (are_early && state.is_late());
+        (rejected, needs_plan)
     };
     give_back(rejected);
     shared.arrival.notify_waiters();
@@ -177,13 +184,21 @@ fn arrival(shared: &Shared, raw: Raw, handler: Handler) -> Arrival<Handler> {
         .and_then(|attempt| u32::try_from(attempt).ok())
         .filter(|_| shared.counts_attempts);
     let key = Some(raw.ordering_key.as_str()).filter(|key| !key.is_empty());
+    let (id, key) = (raw.message_id.as_str().into(), key.map(Into::into));
+    let (rank, bytes) = (rank(&raw), message::raw_len(&raw));
+    let (envelope, waits) = message::to_envelope(raw, attempt, &shared.canonical);
+    let early = waits.map(|(rest, delayed)| {
+        let due = Instant::now() + rest;
+        Box::new(Early { due, delayed, rank })
+    });
     Arrival {
-        id: raw.message_id.as_str().into(),
-        key: key.map(Into::into),
-        rank: rank(&raw),
-        bytes: message::raw_len(&raw),
-        envelope: message::to_envelope(raw, attempt),
+        id,
+        key,
+        rank,
+        bytes,
+        envelope,
         handle: handler,
+        early,
     }
 }
 

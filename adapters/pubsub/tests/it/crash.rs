@@ -52,6 +52,8 @@ async fn hold_here(asked: &str) -> Outcome {
     let consumer = PubSub::new().consumer(&config).await?;
     let received = receive_one(&*consumer).await?;
     nack(&*consumer, received, Duration::from_secs(seconds.parse()?)).await?;
+    // The client library sends the ack of what a copy replaced within 100 ms.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     say(HOLDS);
     std::future::pending().await
 }
@@ -62,7 +64,10 @@ pub(crate) struct Holder(Child);
 /// Starts a process that receives a message of the queue and nacks it with `delay`.
 pub(crate) async fn hold(config: &QueueConfig, delay: Duration) -> io::Result<Holder> {
     let endpoint = config.option("endpoint").unwrap_or_default();
-    let url = format!("pubsub://{}?endpoint={endpoint}", config.target());
+    let mut url = format!("pubsub://{}?endpoint={endpoint}", config.target());
+    if let Some(longest) = config.option("nack_delay") {
+        url.push_str(&format!("&nack_delay={longest}"));
+    }
     let mut child = Command::new(env::current_exe()?)
         .env(QUEUE, format!("{url} {}", delay.as_secs()))
         .stdout(Stdio::piped())

@@ -1,6 +1,7 @@
-//! Nacks with a delay, which Pub/Sub does not have: the message is held.
+//! Nacks with a delay, which Pub/Sub does not have: the message is held. Longer ones are in
+//! `long_delays`.
 
-use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 use towpath_core::{ErrorKind, Message, QueueSpec};
@@ -9,7 +10,7 @@ use crate::{
     Outcome, ServerTest,
     closing::long_lease,
     crash,
-    server::{Server, ack, bodies, body, is_empty, nack, receive, receive_one},
+    server::{Server, ack, body, is_empty, nack, receive, receive_one},
     tests,
 };
 
@@ -20,7 +21,6 @@ pub(crate) const TESTS: &[ServerTest] = tests![
     a_held_message_comes_again_when_its_consumer_is_dropped,
     a_held_message_comes_again_when_its_process_is_killed,
     a_delayed_message_keeps_its_place_in_its_ordering_key,
-    a_delay_beyond_what_is_held_is_refused,
 ];
 
 async fn a_delayed_message_never_comes_early(server: Server) -> Outcome {
@@ -166,30 +166,6 @@ async fn a_delayed_message_keeps_its_place_in_its_ordering_key(server: Server) -
                 let wanted: Vec<_> = (0..4).map(|i| format!("{key}{i}")).collect();
                 assert_eq!(of_key, wanted.iter().collect::<Vec<_>>());
             }
-            Ok(())
-        })
-        .await
-}
-
-async fn a_delay_beyond_what_is_held_is_refused(server: Server) -> Outcome {
-    server
-        .with_queue(QueueSpec::new(), async |queue| {
-            let queue = queue.with("nack_delay", "90s");
-            queue.send(0..1).await?;
-            let consumer = queue.consumer().await?;
-            let limit = consumer.capabilities().limits.nack_delay;
-            assert_eq!(limit, Duration::from_secs(90));
-            let received = receive(&*consumer, 1).await?;
-            let receipts = [received[0].receipt.clone()];
-            let longer = limit + Duration::from_millis(1);
-            let error = consumer.nack(&receipts, longer).await.remove(0);
-            let error = error.expect_err("too long");
-            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-            assert!(error.message().contains("nack_delay"), "{error}");
-            assert_eq!(bodies(&received), ["0"]);
-            consumer.nack(&receipts, limit).await.remove(0)?;
-            let none = consumer.receive(NonZeroUsize::MIN, Duration::ZERO).await?;
-            assert!(none.is_empty());
             Ok(())
         })
         .await

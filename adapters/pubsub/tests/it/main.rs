@@ -10,6 +10,7 @@ mod crash;
 mod delays;
 mod faults;
 mod load;
+mod long_delays;
 mod outages;
 mod proxy;
 mod sending;
@@ -50,16 +51,18 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let [gcloud, pstest] = server::all();
-    let both: [(&str, &[ServerTest]); 6] = [
+    let both: [(&str, &[ServerTest]); 7] = [
         ("admin", admin::TESTS),
         ("closing", closing::TESTS),
         ("delays", delays::TESTS),
+        ("long_delays", long_delays::TESTS),
         ("outages", outages::TESTS),
         ("sending", sending::TESTS),
         ("settle", settle::TESTS),
     ];
     // Only pstest fails when it is told to.
-    let failing: [(&str, &[ServerTest]); 3] = [
+    let failing: [(&str, &[ServerTest]); 4] = [
+        ("long_delays", long_delays::FAILING),
         ("sending", sending::FAILING),
         ("settle", settle::FAILING),
         ("streams", streams::TESTS),

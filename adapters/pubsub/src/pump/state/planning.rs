@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use towpath_core::{Error, Result};
 
-use super::{BUFFER_LINGER, Handle, Phase, STREAM_LINGER, State, Timer};
+use super::{BUFFER_LINGER, Handle, Phase, Renewal, STREAM_LINGER, State, Timer};
 
 /// How long callers are kept waiting before more messages are allowed to come.
 const STARVED: Duration = Duration::from_millis(20);
@@ -21,6 +21,8 @@ const FAR: Duration = Duration::from_secs(3_600);
 pub(in crate::pump) struct Plan<H> {
     /// Messages to give back.
     pub(in crate::pump) release: Vec<H>,
+    /// Copies to be replaced by the next ones.
+    pub(in crate::pump) renew_copies: Vec<Renewal>,
     /// A stream to open, for so many messages.
     pub(in crate::pump) open: Option<usize>,
     /// Streams to close.
@@ -40,6 +42,7 @@ impl<H: Handle> State<H> {
     pub(in crate::pump) fn plan(&mut self, now: Instant) -> Plan<H> {
         let mut plan = Plan {
             release: Vec::new(),
+            renew_copies: Vec::new(),
             open: None,
             close: Vec::new(),
             renew: false,
@@ -99,6 +102,7 @@ impl<H: Handle> State<H> {
             }
             match first.remove() {
                 Timer::Held(number) => plan.release.extend(self.failed(number, now)),
+                Timer::Early(number) => self.wake_early(number, now, plan),
                 Timer::Key(key) => {
                     let next = self.order.due(&key, now);
                     self.turn(&key, next);
@@ -122,7 +126,7 @@ impl<H: Handle> State<H> {
                 .filter(|(_, entry)| match entry.phase {
                     Phase::Delivered(until) => now >= until,
                     Phase::Ready | Phase::Waiting => now >= entry.came + longest,
-                    Phase::Held | Phase::Confirming(_) => false,
+                    Phase::Held | Phase::Early(_) | Phase::Confirming(_) => false,
                 })
                 .map(|(number, _)| *number)
                 .collect();
@@ -263,9 +267,14 @@ impl<H: Handle> State<H> {
         // Twice as many each time. What is held makes small steps, which would be many streams.
         let mut room = most - open;
         if self.held > 0 {
-            let all = most + self.receiving.max_held - self.streams.limit();
+            let all = most + self.receiving.max_held.max(self.held) - self.streams.limit();
             room = room.max(most / 8).min(all).max(1);
         }
-        plan.open = Some(open.max(want).min(room));
+        let mut step = open.max(want);
+        if self.streams.are_many() {
+            // Each of them is full of what is held; the last ones must not be, too.
+            step = step.max(self.held);
+        }
+        plan.open = Some(step.min(room));
     }
 }

@@ -38,7 +38,7 @@ impl<H: Handle> State<H> {
         match &entry.phase {
             Phase::Delivered(_) => {}
             Phase::Confirming(outcome) => return Ack::Pending(outcome.clone()),
-            Phase::Waiting | Phase::Ready | Phase::Held => return Ack::Lost,
+            Phase::Waiting | Phase::Ready | Phase::Held | Phase::Early(_) => return Ack::Lost,
         }
         if entry.handles.last().is_some_and(Handle::confirms) {
             return Ack::Confirm(std::mem::take(&mut entry.handles));
@@ -100,11 +100,7 @@ impl<H: Handle> State<H> {
             return Err(Unheld::Lost);
         }
         if self.held >= self.receiving.max_held {
-            let first = self
-                .timers
-                .iter()
-                .find(|(_, timer)| matches!(timer, Timer::Held(_)));
-            return Err(Unheld::Full(first.map_or(due, |((at, _), _)| *at)));
+            return Err(Unheld::Full(self.next_free().unwrap_or(due)));
         }
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.phase = Phase::Held;
@@ -112,6 +108,15 @@ impl<H: Handle> State<H> {
             self.set_timer(due, Timer::Held(number));
         }
         Ok(())
+    }
+
+    /// When the next of what is held goes.
+    pub(super) fn next_free(&self) -> Option<Instant> {
+        let is_held = |timer: &Timer| matches!(timer, Timer::Held(_) | Timer::Early(_));
+        let mut timers = self.timers.iter();
+        timers
+            .find(|(_, timer)| is_held(timer))
+            .map(|((at, _), _)| *at)
     }
 
     /// What closes the streams, where nobody asks for messages: so that one that is given back now
@@ -154,13 +159,13 @@ impl<H: Handle> State<H> {
         self.by_id.remove(&entry.id);
         self.bytes -= entry.bytes;
         match entry.phase {
-            Phase::Held => self.held -= 1,
+            Phase::Held | Phase::Early(_) => self.held -= 1,
             Phase::Ready => self.ready.retain(|other| *other != number),
             Phase::Waiting | Phase::Delivered(_) | Phase::Confirming(_) => {}
         }
         self.last_settled = Some(now);
         for stream in &entry.streams {
-            self.streams.settled(*stream, now);
+            self.streams.settled(*stream, entry.bytes, now);
         }
         Some(entry)
     }

@@ -1,6 +1,6 @@
 use super::{planning::Plan, *};
 use crate::error::Operation;
-use towpath_core::{ErrorKind, Message, MessageId, QueueConfig};
+use towpath_core::{ErrorKind, Message, MessageId, QueueConfig, wire::Delayed};
 
 /// A handle by its number.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ struct Test {
     state: State<Fake>,
     stream: StreamId,
     now: Instant,
+    /// How large the messages are that come.
+    bytes: usize,
 }
 
 impl Test {
@@ -27,12 +29,29 @@ impl Test {
         let receiving = Receiving::of(&QueueConfig::parse(url).unwrap()).unwrap();
         let now = Instant::now();
         let mut state = State::new(receiving, true, now);
-        let stream = state.streams.add(limit, Default::default());
-        Self { state, stream, now }
+        let stream = state.streams.add(limit, 1 << 20, Default::default());
+        Self {
+            state,
+            stream,
+            now,
+            bytes: 10,
+        }
     }
 
     /// Message `n` comes, published `n` seconds after the beginning of time.
     fn arrive(&mut self, n: u32, key: Option<&str>) -> Vec<Fake> {
+        self.arrive_early(n, key, None)
+    }
+
+    /// As `arrive`, for a copy that is due after `rest`.
+    fn arrive_early(&mut self, n: u32, key: Option<&str>, rest: Option<Duration>) -> Vec<Fake> {
+        let early = rest.map(|rest| {
+            Box::new(Early {
+                due: self.now + rest,
+                delayed: Delayed::new("q", SystemTime::UNIX_EPOCH),
+                rank: (n.into(), 0),
+            })
+        });
         let id = format!("m{n}");
         let sent = SystemTime::UNIX_EPOCH + Duration::from_secs(n.into());
         let message = Message::new(id.clone());
@@ -41,8 +60,9 @@ impl Test {
             key: key.map(Into::into),
             rank: (n.into(), 0),
             envelope: Envelope::new(MessageId::from(id), message).with_sent_at(Some(sent)),
-            bytes: 10,
+            bytes: self.bytes,
             handle: Fake(n),
+            early,
         };
         self.state.arrived(self.stream, vec![arrival], self.now)
     }
@@ -125,7 +145,7 @@ async fn what_is_given_back_where_nobody_asks_does_not_come_back_there() {
     let plan = test.pass(Duration::from_secs(1));
     assert_eq!((plan.release, plan.close.len()), (vec![Fake(1)], 1));
 
-    let stream = test.state.streams.add(1, Default::default());
+    let stream = test.state.streams.add(1, 1 << 20, Default::default());
     assert_eq!(test.state.close_unasked(test.now).len(), 1);
     test.state.streams.ended(stream);
 }
@@ -207,5 +227,167 @@ async fn after_a_silence_the_service_is_asked_and_a_failure_is_told() {
     assert!(test.pass(Duration::from_secs(2)).probe);
     // The streams of before may be waiting for a long time: they are opened anew.
     assert_eq!(test.state.probed(Ok(()), test.now).len(), 1);
+    assert!(test.pass(Duration::ZERO).open.is_some());
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_came_early_is_handed_out_when_it_is_due_and_not_before() {
+    let mut test = Test::new("pubsub://p/orders?max_lease=20s");
+    test.arrive_early(1, None, Some(Duration::from_secs(300)));
+    test.state.wait_for(1, test.now);
+    let plan = test.pass(Duration::from_secs(299));
+    assert_eq!((plan.release, plan.renew_copies.len()), (vec![], 0));
+    assert!(plan.next <= test.now + Duration::from_secs(1));
+    assert!(test.take(1).is_empty());
+    // It is not nacked, which would use up an attempt.
+    let plan = test.pass(Duration::from_secs(1));
+    assert_eq!((plan.release, plan.wake_callers), (vec![], true));
+    let taken = test.take(1);
+    assert_eq!(taken.len(), 1);
+    assert!(matches!(test.state.ack(taken[0], test.now), Ack::Submit(_)));
+    assert_eq!(test.state.held, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_is_replaced_by_the_next_one_six_times_an_hour() {
+    let mut test = Test::new("pubsub://p/orders");
+    test.arrive_early(1, None, Some(12 * HOUR));
+    let begun = test.now;
+    let mut plan = test.pass(Duration::ZERO);
+    while plan.renew_copies.is_empty() {
+        let wait = plan.next - test.now;
+        plan = test.pass(wait);
+    }
+    assert_eq!(test.now - begun, Duration::from_secs(600));
+    assert_eq!(test.state.held, 0);
+    // The next one is published; this one is acked.
+    let entry = plan.renew_copies[0].entry;
+    assert_eq!(test.state.handles(entry), [Fake(1)]);
+    assert_eq!(test.state.done(entry, test.now), []);
+    assert!(test.state.entries.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_cannot_be_replaced_is_held_on_and_given_back_at_the_end_of_its_lease() {
+    let mut test = Test::new("pubsub://p/orders?max_lease=30m");
+    test.arrive_early(1, None, Some(12 * HOUR));
+    let begun = test.now;
+    loop {
+        let mut plan = test.pass(Duration::from_secs(60));
+        let Some(renewal) = plan.renew_copies.pop() else {
+            assert_eq!(plan.release, []);
+            continue;
+        };
+        assert_eq!(test.state.held, 0);
+        let back = test.state.hold_on(renewal.entry, renewal.early, test.now);
+        if !back.is_empty() {
+            assert_eq!(test.now - begun, Duration::from_secs(1_800));
+            return;
+        }
+        assert_eq!(test.state.held, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_beyond_the_budget_make_room_after_a_minute() {
+    let mut test = Test::new("pubsub://p/orders?max_held=2");
+    for n in 1..=5 {
+        test.arrive_early(n, None, Some(12 * HOUR));
+    }
+    let minute = Duration::from_secs(60);
+    assert_eq!(
+        test.pass(minute - Duration::from_secs(1))
+            .renew_copies
+            .len(),
+        0
+    );
+    assert_eq!(test.pass(Duration::from_secs(1)).renew_copies.len(), 3);
+    assert_eq!(test.pass(8 * minute).renew_copies.len(), 0);
+    assert_eq!(test.pass(minute).renew_copies.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_budget_is_used_up_no_message_is_replaced_by_a_copy() {
+    let mut test = Test::new("pubsub://p/orders?max_held=1");
+    test.state.is_copying = true;
+    test.arrive(1, None);
+    let taken = test.take(1);
+    test.arrive_early(2, None, Some(Duration::from_secs(30)));
+    let (_, outcome) = watch::channel(None);
+    let full = test.state.replace(taken[0], outcome.clone(), test.now);
+    let due = test.now + Duration::from_secs(30);
+    assert!(matches!(full, Replace::Not(Unheld::Full(at)) if at == due));
+    assert!(test.state.is_delivered(taken[0]));
+    test.pass(Duration::from_secs(30));
+    let Replace::Now(original, until) = test.state.replace(taken[0], outcome.clone(), test.now)
+    else {
+        panic!("there is room");
+    };
+    assert_eq!(original.message.body(), "m1");
+    // Meanwhile it cannot be settled in another way.
+    assert!(matches!(
+        test.state.ack(taken[0], test.now),
+        Ack::Pending(_)
+    ));
+    assert_eq!(test.state.nack(taken[0], test.now), None);
+    let twice = test.state.replace(taken[0], outcome, test.now);
+    assert!(matches!(twice, Replace::Pending(_)));
+    // The copy fails: it is its caller's again.
+    test.state.keep(taken[0], until);
+    assert!(test.state.is_delivered(taken[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_gives_back_copies_that_are_not_due() {
+    let mut test = Test::new("pubsub://p/orders");
+    test.arrive_early(1, None, Some(HOUR));
+    assert_eq!(test.state.close(test.now), [Fake(1)]);
+    assert_eq!(test.state.held, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_with_an_ordering_key_takes_its_turn_when_it_is_due() {
+    let mut test = Test::new("pubsub://p/orders");
+    test.arrive_early(1, Some("k"), Some(Duration::from_secs(60)));
+    test.arrive(2, Some("k"));
+    let first = test.take(2);
+    assert_eq!(first.len(), 1);
+    test.pass(Duration::from_secs(60));
+    assert!(test.take(2).is_empty(), "two of a key at once");
+    test.state.ack(first[0], test.now);
+    assert_eq!(test.take(2).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_that_wait_leave_room_for_others_whoever_asks_for_one_at_a_time() {
+    let mut test = Test::with_stream("pubsub://p/orders", 1);
+    let mut room = 1;
+    test.state.wait_for(1, test.now);
+    for n in 1..=1_000 {
+        test.arrive_early(n, None, Some(12 * HOUR));
+        room -= 1;
+        while room == 0 {
+            let plan = test.pass(Duration::from_millis(1));
+            let limit = plan.open.expect("another stream");
+            test.stream = test.state.streams.add(limit, 1 << 20, Default::default());
+            room += limit;
+        }
+    }
+    assert_eq!(test.state.held, 1_000);
+    test.arrive(1_001, None);
+    assert_eq!(test.take(1).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_messages_that_wait_leave_room_for_others() {
+    let mut test = Test::with_stream("pubsub://p/orders", 50);
+    test.bytes = 600_000;
+    test.state.wait_for(50, test.now);
+    test.arrive_early(1, None, Some(12 * HOUR));
+    assert!(test.pass(Duration::ZERO).open.is_none());
+    // With this one the stream has brought all the bytes that it may.
+    test.arrive_early(2, None, Some(12 * HOUR));
     assert!(test.pass(Duration::ZERO).open.is_some());
 }

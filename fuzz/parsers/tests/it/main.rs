@@ -1,7 +1,9 @@
 //! The corpora of the fuzz targets, through the same functions.
 
-use std::path::Path;
+use std::{fs::File, io::Read, path::Path};
 
+use flate2::read::GzDecoder;
+use tar::Archive;
 use towpath_fuzz_parsers::TARGETS;
 
 #[test]
@@ -23,14 +25,37 @@ fn every_input_of_every_corpus_is_parsed_without_a_panic() {
     }
 }
 
+/// What libFuzzer found, each input of which takes a way through the parser that no other takes.
+#[test]
+fn every_input_that_was_found_is_parsed_without_a_panic() {
+    let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("../found");
+    for (name, target) in TARGETS {
+        let path = found.join(name).with_extension("tar.gz");
+        let file = File::open(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let mut archive = Archive::new(GzDecoder::new(file));
+        let mut inputs = 0;
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let place = entry.path().unwrap().display().to_string();
+            let mut data = Vec::new();
+            entry.read_to_end(&mut data).unwrap();
+            let result = std::panic::catch_unwind(|| target(&data));
+            assert!(result.is_ok(), "{place}");
+            inputs += usize::from(entry.header().entry_type().is_file());
+        }
+        assert!(inputs >= 30, "{name} has {inputs} inputs");
+    }
+}
+
 #[test]
 fn every_corpus_and_every_target_has_a_parser() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let known = TARGETS.map(|(name, _)| name);
-    for folder in ["corpus", "fuzz_targets"] {
+    for folder in ["corpus", "found", "fuzz_targets"] {
         for entry in std::fs::read_dir(fuzz.join(folder)).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.file_stem().unwrap().to_str().unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let name = name.split('.').next().unwrap_or(name);
             assert!(known.contains(&name), "{}", path.display());
         }
     }

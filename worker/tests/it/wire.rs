@@ -186,7 +186,8 @@ fn fixture(about: &str, message: &Message, delayed: Option<Delayed>) -> Fixture 
 fn the_files_are_what_is_written() {
     for (name, about, message) in messages() {
         let path = folder().join(format!("{name}.json"));
-        let expected = serde_json::to_string_pretty(&fixture(about, &message, delayed(name))).unwrap() + "\n";
+        let expected =
+            serde_json::to_string_pretty(&fixture(about, &message, delayed(name))).unwrap() + "\n";
         let found = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             found == expected,

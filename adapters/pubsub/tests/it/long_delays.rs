@@ -21,7 +21,8 @@ use crate::{
 };
 
 pub(crate) const TESTS: &[ServerTest] = tests![
-    a_copy_comes_when_it_is_due_and_survives_the_consumer_that_made_it,
+    a_copy_comes_when_it_is_due_and_goes_on_where_the_message_stopped,
+    a_copy_comes_when_it_is_due_after_its_consumer_was_dropped,
     a_copy_that_waits_for_long_is_copied_again_and_comes_once,
     a_copy_comes_when_it_is_due_after_its_process_was_killed,
     a_closed_consumer_gives_back_copies_that_are_not_due,
@@ -83,11 +84,11 @@ async fn receive_due(
     Ok(received)
 }
 
-async fn a_copy_comes_when_it_is_due_and_survives_the_consumer_that_made_it(
+async fn a_copy_comes_when_it_is_due_and_goes_on_where_the_message_stopped(
     server: Server,
 ) -> Outcome {
     server
-        .with_queue(dropping().with_dead_letter(unique(), 20), async |queue| {
+        .with_queue(counted(), async |queue| {
             let queue = short(queue);
             let sent = Message::new("x").with_attribute("tenant", "acme");
             queue.send_all(std::slice::from_ref(&sent)).await?;
@@ -96,8 +97,6 @@ async fn a_copy_comes_when_it_is_due_and_survives_the_consumer_that_made_it(
             let (id, sent_at) = (first.envelope.id.clone(), first.envelope.sent_at);
             assert_eq!(first.envelope.attempt, Some(1));
             let due = postpone(&*consumer, first, 4 * SECOND).await?;
-            drop(consumer);
-            let consumer = queue.consumer().await?;
             let second = receive_due(&*consumer, due).await?;
             let envelope = &second.envelope;
             assert_eq!(envelope.message, sent);
@@ -120,6 +119,25 @@ async fn a_copy_comes_when_it_is_due_and_survives_the_consumer_that_made_it(
             assert_eq!(fourth.envelope.attempt, Some(4));
             ack(&*consumer, fourth).await?;
             assert!(is_empty(&*consumer, 2 * SECOND).await?, "a duplicate");
+            Ok(())
+        })
+        .await
+}
+
+async fn a_copy_comes_when_it_is_due_after_its_consumer_was_dropped(server: Server) -> Outcome {
+    server
+        .with_queue(dropping(), async |queue| {
+            let queue = short(queue);
+            queue.send(0..1).await?;
+            let consumer = queue.consumer().await?;
+            let received = receive_one(&*consumer).await?;
+            let due = postpone(&*consumer, received, 4 * SECOND).await?;
+            drop(consumer);
+            let consumer = queue.consumer().await?;
+            let received = receive_due(&*consumer, due).await?;
+            assert_eq!(body(&received), "0");
+            ack(&*consumer, received).await?;
+            assert!(is_empty(&*consumer, 12 * SECOND).await?, "a duplicate");
             Ok(())
         })
         .await
@@ -170,7 +188,7 @@ async fn a_closed_consumer_gives_back_copies_that_are_not_due(server: Server) ->
             queue.send(0..1).await?;
             let closing = queue.consumer().await?;
             let received = receive_one(&*closing).await?;
-            let due = postpone(&*closing, received, 6 * SECOND).await?;
+            let due = postpone(&*closing, received, 10 * SECOND).await?;
             // The copy comes back to it, and is held there.
             assert!(is_empty(&*closing, SECOND).await?);
             within(15 * SECOND, "close", closing.close()).await??;

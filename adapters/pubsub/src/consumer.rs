@@ -3,7 +3,6 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use async_trait::async_trait;
-use futures::future::join_all;
 use tokio::time::{Instant, timeout_at};
 use towpath_core::{
     Capabilities, ErrorKind, Result,
@@ -53,16 +52,22 @@ impl driver::Consumer for PubSubConsumer {
         }
         let deadline = Instant::now() + self.request_timeout;
         // All are on their way before the first is waited for.
-        let acks: Vec<_> = receipts
-            .iter()
-            .map(|receipt| self.pump.ack(receipt))
-            .collect();
-        let acks = acks.into_iter().map(|ack| async move {
-            timeout_at(deadline, ack).await.unwrap_or_else(|_| {
-                Err(Operation::Ack.timed_out(&self.subscription, self.request_timeout))
-            })
-        });
-        join_all(acks).await
+        let acks = self.pump.ack(receipts);
+        let mut results = Vec::with_capacity(acks.len());
+        for ack in acks {
+            results.push(match ack {
+                Ok(None) => Ok(()),
+                Ok(Some(confirmation)) => {
+                    timeout_at(deadline, confirmation)
+                        .await
+                        .unwrap_or_else(|_| {
+                            Err(Operation::Ack.timed_out(&self.subscription, self.request_timeout))
+                        })
+                }
+                Err(error) => Err(error),
+            });
+        }
+        results
     }
 
     async fn nack(&self, receipts: &[Receipt], delay: Duration) -> Vec<Result<()>> {

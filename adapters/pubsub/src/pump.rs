@@ -35,7 +35,7 @@ use towpath_core::{
 
 use crate::{connect::Clients, error::Operation, options::Receiving};
 use receipt::Ticket;
-use state::{Handle, State};
+use state::{Handle, Outcome, State};
 
 /// How long the service has to learn of the end of streams before it is given back what they brought.
 const RETURN: Duration = Duration::from_millis(50);
@@ -68,7 +68,8 @@ struct Shared {
     /// When the subscription was purged from here.
     purges: watch::Receiver<Option<SystemTime>>,
     state: Mutex<State<Handler>>,
-    /// Something came, or an error, or the end: for callers.
+    /// Something came, or an error, or the end: for callers. One is woken for what came, and wakes
+    /// the next when it leaves something.
     arrival: Notify,
     /// A plan is needed.
     work: Notify,
@@ -141,7 +142,11 @@ impl Pump {
                     handler.ack();
                 }
                 if !taken.is_empty() {
+                    let is_left = state.has_ready();
                     drop(state);
+                    if is_left {
+                        shared.arrival.notify_one();
+                    }
                     return Ok(self.deliver(taken));
                 }
                 if let Some(error) = state.take_error() {
@@ -236,20 +241,19 @@ impl Pump {
         self.shared.lock().is_closed()
     }
 
-    /// Acks what `receipt` stands for. The ack is on its way when this returns; the future tells
-    /// how it ends.
-    pub(crate) fn ack(&self, receipt: &Receipt) -> impl Future<Output = Result<()>> + use<> {
-        let outcome = self.ticket(receipt, Operation::Ack).and_then(Ticket::ack);
-        async move {
-            match outcome {
-                Ok(Some(mut outcome)) => match outcome.wait_for(Option::is_some).await {
-                    Ok(result) => result.clone().unwrap_or(Ok(())),
-                    Err(_) => Err(Operation::Ack.lease_lost()),
-                },
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            }
-        }
+    /// Acks what `receipts` stand for. The acks are on their way when this returns; where the
+    /// service confirms one, its future tells how it ends.
+    pub(crate) fn ack(
+        &self,
+        receipts: &[Receipt],
+    ) -> Vec<Result<Option<impl Future<Output = Result<()>> + use<>>>> {
+        let tickets = receipts
+            .iter()
+            .map(|receipt| self.ticket(receipt, Operation::Ack));
+        receipt::ack(&self.shared, tickets)
+            .into_iter()
+            .map(|ack| Ok(ack?.map(confirmation)))
+            .collect()
     }
 
     /// Gives back what `receipt` stands for, after `delay`.
@@ -375,6 +379,14 @@ impl Shared {
         end(stale);
         self.arrival.notify_waiters();
         self.work.notify_one();
+    }
+}
+
+/// How an ack ends that the service confirms.
+async fn confirmation(mut outcome: Outcome) -> Result<()> {
+    match outcome.wait_for(Option::is_some).await {
+        Ok(result) => result.clone().unwrap_or(Ok(())),
+        Err(_) => Err(Operation::Ack.lease_lost()),
     }
 }
 

@@ -270,6 +270,11 @@ impl<H: Handle> State<H> {
         (taken, unwanted)
     }
 
+    /// Whether there is something for the next caller.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// What went wrong since the last caller was told.
     pub(super) fn take_error(&mut self) -> Option<Error> {
         self.error.take()

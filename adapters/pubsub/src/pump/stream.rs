@@ -165,7 +165,7 @@ fn hand_over(shared: &Shared, id: StreamId, batch: &mut Vec<Arrival<Handler>>) {
         (rejected, state.needs_plan(now))
     };
     give_back(rejected);
-    shared.arrival.notify_waiters();
+    shared.arrival.notify_one();
     if needs_plan {
         shared.work.notify_one();
     }

@@ -170,7 +170,7 @@ impl<H: Handle> State<H> {
     pub(super) fn arrived(
         &mut self,
         stream: StreamId,
-        arrivals: Vec<Arrival<H>>,
+        arrivals: impl IntoIterator<Item = Arrival<H>>,
         now: Instant,
     ) -> Vec<H> {
         if self.is_closed {

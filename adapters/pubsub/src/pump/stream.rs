@@ -157,11 +157,10 @@ fn hand_over(shared: &Shared, id: StreamId, batch: &mut Vec<Arrival<Handler>>) {
     if batch.is_empty() {
         return;
     }
-    let arrivals = std::mem::take(batch);
     let (rejected, needs_plan) = {
         let mut state = shared.lock();
         let now = Instant::now();
-        let rejected = state.arrived(id, arrivals, now);
+        let rejected = state.arrived(id, batch.drain(..), now);
         (rejected, state.needs_plan(now))
     };
     give_back(rejected);

@@ -3,7 +3,6 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use async_trait::async_trait;
-use futures::future::join_all;
 use tokio::time::{Instant, timeout_at};
 use towpath_core::{
     Capabilities, ErrorKind, Result,
@@ -40,15 +39,20 @@ impl PubSubConsumer {
     async fn all(
         &self,
         operation: Operation,
-        settlements: Vec<impl Future<Output = Result<()>>>,
+        settlements: Vec<Result<Option<impl Future<Output = Result<()>>>>>,
     ) -> Vec<Result<()>> {
         let deadline = Instant::now() + self.request_timeout;
-        let settlements = settlements.into_iter().map(|settlement| async move {
-            timeout_at(deadline, settlement).await.unwrap_or_else(|_| {
-                Err(operation.timed_out(&self.subscription, self.request_timeout))
-            })
-        });
-        join_all(settlements).await
+        let mut results = Vec::with_capacity(settlements.len());
+        for settlement in settlements {
+            results.push(match settlement {
+                Ok(None) => Ok(()),
+                Ok(Some(outcome)) => timeout_at(deadline, outcome).await.unwrap_or_else(|_| {
+                    Err(operation.timed_out(&self.subscription, self.request_timeout))
+                }),
+                Err(error) => Err(error),
+            });
+        }
+        results
     }
 }
 
@@ -66,8 +70,7 @@ impl driver::Consumer for PubSubConsumer {
         if self.pump.is_closed() {
             return vec![Err(Operation::Ack.closed()); receipts.len()];
         }
-        let acks = receipts.iter().map(|receipt| self.pump.ack(receipt));
-        self.all(Operation::Ack, acks.collect()).await
+        self.all(Operation::Ack, self.pump.ack(receipts)).await
     }
 
     async fn nack(&self, receipts: &[Receipt], delay: Duration) -> Vec<Result<()>> {

@@ -73,7 +73,8 @@ struct Shared {
     /// When the subscription was purged from here.
     purges: watch::Receiver<Option<SystemTime>>,
     state: Mutex<State<Handler>>,
-    /// Something came, or an error, or the end: for callers.
+    /// Something came, or an error, or the end: for callers. One is woken for what came, and wakes
+    /// the next when it leaves something.
     arrival: Notify,
     /// A plan is needed.
     work: Notify,
@@ -155,7 +156,11 @@ impl Pump {
                     handler.ack();
                 }
                 if !taken.is_empty() {
+                    let is_left = state.has_ready();
                     drop(state);
+                    if is_left {
+                        shared.arrival.notify_one();
+                    }
                     return Ok(self.deliver(taken));
                 }
                 if let Some(error) = state.take_error() {
@@ -250,23 +255,31 @@ impl Pump {
         self.shared.lock().is_closed()
     }
 
-    /// Acks what `receipt` stands for. The ack is on its way when this returns; the future tells
-    /// how it ends.
-    pub(crate) fn ack(&self, receipt: &Receipt) -> impl Future<Output = Result<()>> + use<> {
-        let outcome = self.ticket(receipt, Operation::Ack).and_then(Ticket::ack);
-        concluded(outcome, Operation::Ack)
+    /// Acks what `receipts` stand for. The acks are on their way when this returns; where the
+    /// service confirms one, its future tells how it ends.
+    pub(crate) fn ack(
+        &self,
+        receipts: &[Receipt],
+    ) -> Vec<Result<Option<impl Future<Output = Result<()>> + use<>>>> {
+        let tickets = receipts
+            .iter()
+            .map(|receipt| self.ticket(receipt, Operation::Ack));
+        receipt::ack(&self.shared, tickets)
+            .into_iter()
+            .map(|ack| Ok(ack?.map(|outcome| concluded(outcome, Operation::Ack))))
+            .collect()
     }
 
     /// Gives back what `receipt` stands for, after `delay`. That is on its way when this returns;
-    /// the future tells how it ends.
+    /// where it takes a request, the future tells how it ends.
     pub(crate) fn nack(
         &self,
         receipt: &Receipt,
         delay: Duration,
-    ) -> impl Future<Output = Result<()>> + use<> {
-        let outcome = self.ticket(receipt, Operation::Nack);
-        let outcome = outcome.and_then(|ticket| ticket.nack(delay, receipt));
-        concluded(outcome, Operation::Nack)
+    ) -> Result<Option<impl Future<Output = Result<()>> + use<>>> {
+        let ticket = self.ticket(receipt, Operation::Nack)?;
+        let outcome = ticket.nack(delay, receipt)?;
+        Ok(outcome.map(|outcome| concluded(outcome, Operation::Nack)))
     }
 
     /// Whether `receipt` is of this consumer.
@@ -390,13 +403,10 @@ impl Shared {
 }
 
 /// How a settlement ends that was begun.
-async fn concluded(begun: Result<Option<Outcome>>, operation: Operation) -> Result<()> {
-    match begun? {
-        Some(mut outcome) => match outcome.wait_for(Option::is_some).await {
-            Ok(result) => result.clone().unwrap_or(Ok(())),
-            Err(_) => Err(operation.lease_lost()),
-        },
-        None => Ok(()),
+async fn concluded(mut outcome: Outcome, operation: Operation) -> Result<()> {
+    match outcome.wait_for(Option::is_some).await {
+        Ok(result) => result.clone().unwrap_or(Ok(())),
+        Err(_) => Err(operation.lease_lost()),
     }
 }
 

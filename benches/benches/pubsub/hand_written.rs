@@ -13,7 +13,18 @@ use crate::{
     nobody,
 };
 
-pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
+/// What a message carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// A body.
+    Body,
+    /// A body, and a key in an attribute that tells a retry from another message.
+    BodyAndKey,
+}
+
+const KEY: &str = "key";
+
+pub(crate) async fn run(load: Load, content: Content) -> Result<Figures, Error> {
     let base = BasePublisher::builder()
         .with_endpoint(&load.endpoint)
         .with_credentials(nobody())
@@ -34,7 +45,7 @@ pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
                     let body = load.body();
                     for _ in 0..load.batches() {
                         let sent: Vec<_> = (0..BATCH)
-                            .map(|_| publisher.publish(Message::new().set_data(body.clone())))
+                            .map(|_| publisher.publish(message(body.clone(), content)))
                             .collect();
                         for published in join_all(sent).await {
                             published?;
@@ -50,8 +61,11 @@ pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
                 let mut stream = subscriber.subscribe(subscription(&load.queue)).build();
                 while let Some(received) = stream.next().await {
                     let (message, handler) = received?;
-                    if message.data.len() != load.body {
-                        return Err(Error::from("a body is not what was sent"));
+                    let has_key = message.attributes.contains_key(KEY);
+                    if message.data.len() != load.body
+                        || has_key != (content == Content::BodyAndKey)
+                    {
+                        return Err(Error::from("a message is not what was sent"));
                     }
                     handler.ack();
                     meter.add(1);
@@ -61,4 +75,15 @@ pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
         },
     )
     .await
+}
+
+fn message(body: String, content: Content) -> Message {
+    let message = Message::new().set_data(body);
+    match content {
+        Content::Body => message,
+        // A fresh key: 32 hexadecimal digits.
+        Content::BodyAndKey => {
+            message.set_attributes([(KEY, format!("{:032x}", fastrand::u128(..)))])
+        }
+    }
 }

@@ -28,6 +28,7 @@ use google_cloud_auth::credentials::{Credentials, anonymous};
 use google_cloud_pubsub::client::{SubscriptionAdmin, TopicAdmin};
 use tokio::process::Command;
 
+use hand_written::Content;
 use load::{Figures, Load};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -73,6 +74,9 @@ struct Options {
 enum Contender {
     /// google-cloud-pubsub itself: a publisher, and one stream
     HandWritten,
+    /// The same with a key in an attribute of each message, as retries need it, which towpath
+    /// always sends
+    HandWrittenWithKey,
     /// towpath's send_batch, receive_batch and ack_batch
     Towpath,
     /// towpath's send, receive and ack, a message at a time
@@ -91,7 +95,8 @@ impl Contender {
 
     async fn run(self, load: Load) -> Result<Figures, Error> {
         match self {
-            Self::HandWritten => hand_written::run(load).await,
+            Self::HandWritten => hand_written::run(load, Content::Body).await,
+            Self::HandWrittenWithKey => hand_written::run(load, Content::BodyAndKey).await,
             Self::Towpath => towpath_queue::run(load, towpath_queue::Style::Batches).await,
             Self::TowpathSingle => towpath_queue::run(load, towpath_queue::Style::Single).await,
             Self::Omniqueue => omniqueue_pubsub::run(load).await,

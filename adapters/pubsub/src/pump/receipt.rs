@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, MutexGuard},
+    sync::{
+        Arc, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -22,48 +25,21 @@ use crate::error::{self, Operation};
 pub(super) struct Ticket {
     shared: Arc<Shared>,
     entry: u64,
+    /// Whether dropping it has nothing left to do.
+    is_acked: AtomicBool,
 }
 
 impl Ticket {
     pub(super) fn new(shared: Arc<Shared>, entry: u64) -> Self {
-        Self { shared, entry }
+        Self {
+            shared,
+            entry,
+            is_acked: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn is_of(&self, shared: &Arc<Shared>) -> bool {
         Arc::ptr_eq(&self.shared, shared)
-    }
-
-    /// Sends an ack. Returns where its outcome will be, where the service tells.
-    pub(super) fn ack(&self) -> Result<Option<Outcome>> {
-        let (report, outcome) = watch::channel(None);
-        let (ack, is_late) = {
-            let mut state = self.shared.lock();
-            if state.is_closed() {
-                return Err(Operation::Ack.closed());
-            }
-            let ack = state.ack(self.entry, Instant::now());
-            if matches!(ack, Ack::Confirm(_)) {
-                state.confirming(self.entry, outcome.clone());
-            }
-            (ack, state.is_late())
-        };
-        match ack {
-            Ack::Lost => Err(Operation::Ack.lease_lost()),
-            Ack::Pending(outcome) => Ok(Some(outcome)),
-            Ack::Submit(handlers) => {
-                for handler in handlers {
-                    handler.ack();
-                }
-                self.shared.settled(is_late);
-                Ok(None)
-            }
-            Ack::Confirm(handlers) => {
-                // A task of its own: a caller that goes away does not lose the outcome.
-                let confirmation = confirm(self.shared.clone(), self.entry, handlers, report);
-                self.shared.confirmations.spawn(confirmation);
-                Ok(Some(outcome))
-            }
-        }
     }
 
     /// Gives the message back, after `delay`. Returns where the outcome will be, where that takes a
@@ -167,6 +143,53 @@ impl Ticket {
     }
 }
 
+/// Sends acks, all at once. Returns for each where its outcome will be, where the service tells.
+pub(super) fn ack<'a>(
+    shared: &Arc<Shared>,
+    tickets: impl Iterator<Item = Result<&'a Ticket>>,
+) -> Vec<Result<Option<Outcome>>> {
+    let mut submitted = Vec::new();
+    let mut confirmations = Vec::new();
+    let now = Instant::now();
+    let mut state = shared.lock();
+    let outcomes = tickets
+        .map(|ticket| {
+            let ticket = ticket?;
+            if state.is_closed() {
+                return Err(Operation::Ack.closed());
+            }
+            match state.ack(ticket.entry, now) {
+                Ack::Lost => Err(Operation::Ack.lease_lost()),
+                Ack::Pending(outcome) => Ok(Some(outcome)),
+                Ack::Submit(handlers) => {
+                    ticket.is_acked.store(true, Ordering::Relaxed);
+                    submitted.extend(handlers);
+                    Ok(None)
+                }
+                Ack::Confirm(handlers) => {
+                    let (report, outcome) = watch::channel(None);
+                    state.confirming(ticket.entry, outcome.clone());
+                    confirmations.push(confirm(shared.clone(), ticket.entry, handlers, report));
+                    Ok(Some(outcome))
+                }
+            }
+        })
+        .collect();
+    let is_late = state.is_late();
+    drop(state);
+    if !submitted.is_empty() {
+        for handler in submitted {
+            handler.ack();
+        }
+        shared.settled(is_late);
+    }
+    for confirmation in confirmations {
+        // A task of its own: a caller that goes away does not lose the outcome.
+        shared.confirmations.spawn(confirmation);
+    }
+    outcomes
+}
+
 /// Acks, and waits until the service has confirmed that, where it does.
 pub(super) async fn confirm(
     shared: Arc<Shared>,
@@ -208,6 +231,9 @@ pub(super) async fn confirm(
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if *self.is_acked.get_mut() {
+            return;
+        }
         let now = Instant::now();
         let (handlers, streams, is_late) = {
             let mut state = self.shared.lock();

@@ -181,7 +181,7 @@ impl<H: Handle> State<H> {
     pub(super) fn arrived(
         &mut self,
         stream: StreamId,
-        arrivals: Vec<Arrival<H>>,
+        arrivals: impl IntoIterator<Item = Arrival<H>>,
         now: Instant,
     ) -> Vec<H> {
         if self.is_closed {
@@ -286,6 +286,11 @@ impl<H: Handle> State<H> {
             }
         }
         (taken, unwanted)
+    }
+
+    /// Whether there is something for the next caller.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// What went wrong since the last caller was told.

@@ -162,17 +162,16 @@ fn hand_over(shared: &Shared, id: StreamId, batch: &mut Vec<Arrival<Handler>>) {
     if batch.is_empty() {
         return;
     }
-    let arrivals = std::mem::take(batch);
-    let are_early = arrivals.iter().any(|arrival| arrival.early.is_some());
+    let are_early = batch.iter().any(|arrival| arrival.early.is_some());
     let (rejected, needs_plan) = {
         let mut state = shared.lock();
         let now = Instant::now();
-        let rejected = state.arrived(id, arrivals, now);
+        let rejected = state.arrived(id, batch.drain(..), now);
         let needs_plan = state.needs_plan(now) || (are_early && state.is_late());
         (rejected, needs_plan)
     };
     give_back(rejected);
-    shared.arrival.notify_waiters();
+    shared.arrival.notify_one();
     if needs_plan {
         shared.work.notify_one();
     }

@@ -2,6 +2,8 @@
 //!
 //! Load and fault runs note what they see in a [`History`], and [`check`](History::check) it at the
 //! end. Messages are told apart by their idempotency keys, so each message sent has one of its own.
+//! Who holds a message is told by the broker's id: a send without an answer that is tried again
+//! leaves two copies of one message in the queue, and each has a holder of its own.
 //!
 //! ```
 //! use towpath_conformance::history::History;
@@ -24,7 +26,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use towpath_core::{Envelope, Message};
+use towpath_core::{Envelope, Message, MessageId};
 use uuid::Uuid;
 
 /// Notes what happens to messages. Cloning is cheap; clones write into the same history.
@@ -39,13 +41,33 @@ struct Event {
 
 #[derive(Clone, Debug)]
 enum What {
-    Accepted { content: u64, order: Option<String> },
-    Unknown { content: u64, order: Option<String> },
-    Received { content: u64, holder: String },
-    Acked { holder: String },
-    Released { holder: String },
-    DeadLettered { content: u64 },
-    Left { content: u64 },
+    Accepted {
+        content: u64,
+        order: Option<String>,
+    },
+    Unknown {
+        content: u64,
+        order: Option<String>,
+    },
+    Received {
+        content: u64,
+        copy: MessageId,
+        holder: String,
+    },
+    Acked {
+        copy: MessageId,
+        holder: String,
+    },
+    Released {
+        copy: MessageId,
+        holder: String,
+    },
+    DeadLettered {
+        content: u64,
+    },
+    Left {
+        content: u64,
+    },
 }
 
 /// Body and attributes, as one number.
@@ -94,6 +116,7 @@ impl History {
     pub fn received(&self, envelope: &Envelope, holder: &str) {
         let what = What::Received {
             content: content(&envelope.message),
+            copy: envelope.id.clone(),
             holder: holder.to_owned(),
         };
         self.note(envelope.message.idempotency_key(), what);
@@ -101,18 +124,21 @@ impl History {
 
     /// Its ack returned `Ok` to `holder`. Noted before another may be handed the message.
     pub fn acked(&self, envelope: &Envelope, holder: &str) {
-        let holder = holder.to_owned();
-        self.note(envelope.message.idempotency_key(), What::Acked { holder });
+        let what = What::Acked {
+            copy: envelope.id.clone(),
+            holder: holder.to_owned(),
+        };
+        self.note(envelope.message.idempotency_key(), what);
     }
 
     /// `holder` has it no more: it was given back, the lease was lost, or the holder crashed and
     /// its lease ran out. Noted before another may be handed the message.
     pub fn released(&self, envelope: &Envelope, holder: &str) {
-        let holder = holder.to_owned();
-        self.note(
-            envelope.message.idempotency_key(),
-            What::Released { holder },
-        );
+        let what = What::Released {
+            copy: envelope.id.clone(),
+            holder: holder.to_owned(),
+        };
+        self.note(envelope.message.idempotency_key(), what);
     }
 
     /// It was found in the dead-letter queue.
@@ -146,7 +172,8 @@ struct Replay {
     done: BTreeSet<Uuid>,
     dead: BTreeSet<Uuid>,
     left: BTreeSet<Uuid>,
-    holders: HashMap<Uuid, String>,
+    /// By copy.
+    holders: HashMap<(Uuid, MessageId), String>,
     /// Ordering key and place of each message.
     places: HashMap<Uuid, (String, usize)>,
     counts: BTreeMap<String, usize>,
@@ -177,6 +204,16 @@ impl Replay {
         }
     }
 
+    /// `holder` has the copy no more; returns whether it had it.
+    fn gives_up(&mut self, key: Uuid, copy: &MessageId, holder: &str) -> bool {
+        let held = (key, copy.clone());
+        let is_holder = self.holders.get(&held).is_some_and(|now| now == holder);
+        if is_holder {
+            self.holders.remove(&held);
+        }
+        is_holder
+    }
+
     fn take(&mut self, Event { key, what }: &Event) {
         let key = *key;
         match what {
@@ -188,16 +225,19 @@ impl Replay {
                 self.send(key, *content, order);
                 self.unknown.insert(key);
             }
-            What::Received { content, holder } => {
+            What::Received {
+                content,
+                copy,
+                holder,
+            } => {
                 self.see(key, *content);
-                if self.holders.insert(key, holder.clone()).is_some() {
+                let before = self.holders.insert((key, copy.clone()), holder.clone());
+                if before.is_some() {
                     self.ledger.overlapping.insert(key);
                 }
             }
-            What::Acked { holder } => {
-                if self.holders.get(&key) == Some(holder) {
-                    self.holders.remove(&key);
-                } else {
+            What::Acked { copy, holder } => {
+                if !self.gives_up(key, copy, holder) {
                     self.ledger.false_acks.insert(key);
                 }
                 if self.done.insert(key)
@@ -208,10 +248,8 @@ impl Replay {
                     self.ledger.out_of_order.insert(key);
                 }
             }
-            What::Released { holder } => {
-                if self.holders.get(&key) == Some(holder) {
-                    self.holders.remove(&key);
-                }
+            What::Released { copy, holder } => {
+                self.gives_up(key, copy, holder);
             }
             What::DeadLettered { content } => {
                 self.see(key, *content);
@@ -416,6 +454,18 @@ mod tests {
             handle(h, m, "v");
         });
         assert_eq!(ledger.overlapping.len(), 1, "{ledger}");
+    }
+
+    #[test]
+    fn two_copies_of_a_send_without_an_answer_have_a_holder_each() {
+        let ledger = after(|h, m| {
+            let second = Envelope::new(2.into(), m.clone());
+            h.received(&envelope(m), "w");
+            h.received(&second, "v");
+            h.acked(&envelope(m), "w");
+            h.acked(&second, "v");
+        });
+        assert!(ledger.is_clean(), "{ledger}");
     }
 
     #[test]

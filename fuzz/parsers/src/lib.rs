@@ -134,6 +134,14 @@ pub fn reserved_attribute(data: &[u8]) {
         assert!(written.len() <= wire::RESERVED_BYTES);
         assert!(written.chars().all(wire::is_xml_legal));
     }
+    let (_, delayed) = wire::restore_delayed(body.clone(), &id, Some(&reserved));
+    if let Some(delayed) = delayed {
+        for now in [UNIX_EPOCH, SystemTime::now()] {
+            let _ = (delayed.rest(now), delayed.first_sent());
+        }
+        let written = wire::delayed_value(&message, wire::BodyEncoding::Raw, delayed);
+        assert!(written.chars().all(wire::is_xml_legal));
+    }
     let attributes = [(wire::RESERVED_ATTRIBUTE.to_owned(), reserved.clone())];
     for is_fifo in [false, true] {
         let system = |_: &str| Some(reserved.as_str());

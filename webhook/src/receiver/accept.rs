@@ -1,6 +1,7 @@
 //! From a request to an answer.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::Arc,
     task::Poll,
     time::{Duration, SystemTime},
@@ -10,6 +11,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
+use futures::FutureExt as _;
 use http::HeaderMap;
 use serde_json::Value;
 use towpath_core::{ErrorKind, Message};
@@ -104,7 +106,11 @@ async fn decide(
         message,
         claimed,
     };
-    let mut publishing = Box::pin(publication.run());
+    // A panic of a backend is an answer too: the provider sends again.
+    let publishing = AssertUnwindSafe(publication.run()).catch_unwind();
+    let panicked = Refusal::Unavailable(source.retry_after);
+    let mut publishing =
+        Box::pin(async move { publishing.await.unwrap_or_else(|_| Err(panicked)) });
     match futures::poll!(publishing.as_mut()) {
         // As a queue in this process does.
         Poll::Ready(published) => published?,

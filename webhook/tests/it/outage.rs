@@ -44,6 +44,19 @@ async fn queue_down_is_503_with_retry_after_and_the_retry_is_accepted() {
     );
 }
 
+#[tokio::test]
+async fn a_queue_that_panics_is_503_and_the_retry_is_accepted() {
+    let queue = TestQueue::new();
+    let router = start(GITHUB, &queue).await.router();
+    queue.set(Mode::Faulty);
+    send(&router, github("one", "{}"))
+        .await
+        .is_refused(503, "unavailable");
+    queue.set(Mode::Up);
+    send(&router, github("one", "{}")).await.id();
+    queue.only();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_does_not_answer_is_given_up_in_the_providers_time() {
     let queue = TestQueue::new();

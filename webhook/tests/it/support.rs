@@ -30,6 +30,8 @@ pub(crate) enum Mode {
     Down,
     /// Answers no send until the mode changes.
     Hanging,
+    /// Panics.
+    Faulty,
 }
 
 /// A queue that remembers what it was sent.
@@ -107,6 +109,7 @@ impl driver::Producer for TestQueue {
         self.0.waiting.send_modify(|waiting| *waiting += 1);
         let _ = mode.wait_for(|mode| *mode != Mode::Hanging).await;
         self.0.waiting.send_modify(|waiting| *waiting -= 1);
+        assert_ne!(*mode.borrow(), Mode::Faulty, "as the test says");
         let is_up = *mode.borrow() == Mode::Up;
         let send = |message: &Message| {
             if !is_up {

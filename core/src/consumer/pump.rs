@@ -202,6 +202,11 @@ impl Inner {
     fn take(&mut self, max: usize, demand: &Demand<'_>) -> Option<Result<Vec<Delivery>>> {
         let taken = self.take_ready(max);
         if !taken.is_empty() {
+            // Under the lock, or the pump would fetch for a caller that has what it wants: a long
+            // poll that outlives the consumer takes messages that nobody is there for.
+            if let Some(waiting) = self.waiting.get_mut(demand.key) {
+                waiting.want = 0;
+            }
             return Some(Ok(taken));
         }
         if self.is_stopped {

@@ -164,6 +164,8 @@ async fn an_operator_looks_redrives_and_discards() {
     // Discards the hostile one, which is the only one open.
     click(&browser, "tr:has(details[open]) input[type=checkbox]").await;
     click(&browser, "button.danger").await;
+    // The page before has a heading too.
+    text(&browser, "#yes").await;
     assert!(
         text(&browser, "h1")
             .await

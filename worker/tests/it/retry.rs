@@ -74,7 +74,7 @@ async fn retry_after_is_never_undercut() {
 /// The queue delays by 10 min at most (the profile of Pub/Sub), and the handler asks for 25 min.
 #[tokio::test(start_paused = true)]
 async fn a_delay_beyond_the_queue_s_own_is_kept_and_burns_no_attempts() {
-    let url = "memory://orders?profile=pubsub&max_attempts=5&dead_letter=dead";
+    let url = "memory://orders?profile=pubsub-ordered&max_attempts=5&dead_letter=dead";
     let mut setup = Setup::new(url).await;
     setup.send("x").await;
     let after = 25 * 60 * SECOND;

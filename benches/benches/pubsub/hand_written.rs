@@ -7,11 +7,12 @@ use google_cloud_pubsub::{
     model::Message,
 };
 
-use crate::{
+use towpath_benches::{
     Error,
-    load::{BATCH, Figures, Load, measure, subscription, topic},
-    nobody,
+    load::{Figures, Load, measure},
 };
+
+use crate::queue::{nobody, subscription, topic};
 
 /// What a message carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub(crate) async fn run(load: Load, content: Content) -> Result<Figures, Error> 
                 tasks.spawn(async move {
                     let body = load.body();
                     for _ in 0..load.batches() {
-                        let sent: Vec<_> = (0..BATCH)
+                        let sent: Vec<_> = (0..load.batch)
                             .map(|_| publisher.publish(message(body.clone(), content)))
                             .collect();
                         for published in join_all(sent).await {

@@ -12,26 +12,28 @@
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 mod hand_written;
-mod load;
 mod omniqueue_pubsub;
+mod queue;
 mod ruststream_pubsub;
 mod table;
-mod towpath_queue;
 
-use std::{
-    env,
-    process::{ExitCode, Stdio},
-};
+use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use google_cloud_auth::credentials::{Credentials, anonymous};
-use google_cloud_pubsub::client::{SubscriptionAdmin, TopicAdmin};
-use tokio::process::Command;
+use towpath_benches::{
+    Error,
+    load::{Figures, Load},
+    process,
+    towpath_queue::{self, Style},
+};
+use towpath_core::Registry;
+use towpath_pubsub::PubSub;
 
 use hand_written::Content;
-use load::{Figures, Load};
+use queue::{PROJECT, Queue};
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+/// How many messages are sent and received together.
+const BATCH: usize = 100;
 
 /// Sends, receives and acks messages on a local Pub/Sub server, once by hand and once through each
 /// of the libraries, and compares throughput and CPU time.
@@ -97,59 +99,55 @@ impl Contender {
         match self {
             Self::HandWritten => hand_written::run(load, Content::Body).await,
             Self::HandWrittenWithKey => hand_written::run(load, Content::BodyAndKey).await,
-            Self::Towpath => towpath_queue::run(load, towpath_queue::Style::Batches).await,
-            Self::TowpathSingle => towpath_queue::run(load, towpath_queue::Style::Single).await,
+            Self::Towpath => towpath_queue::run(&open(&load)?, load, Style::Batches).await,
+            Self::TowpathSingle => towpath_queue::run(&open(&load)?, load, Style::Single).await,
             Self::Omniqueue => omniqueue_pubsub::run(load).await,
             Self::Ruststream => ruststream_pubsub::run(load).await,
         }
     }
 }
 
+fn open(load: &Load) -> Result<towpath_core::Queue, Error> {
+    let url = format!(
+        "pubsub://{PROJECT}/{}?endpoint={}",
+        load.queue, load.endpoint
+    );
+    Ok(Registry::new().with(PubSub::new()).open(&url)?)
+}
+
 fn main() -> ExitCode {
-    let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime starts");
-    match runtime.block_on(run(options)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    process::main(run(Options::parse()))
 }
 
 async fn run(options: Options) -> Result<(), Error> {
-    if options.tasks == 0 || options.rounds == 0 || options.body == 0 {
-        return Err("--tasks, --rounds and --body are at least 1".into());
-    }
-    let step = options.tasks * load::BATCH;
-    if options.messages == 0 || !options.messages.is_multiple_of(step) {
-        return Err(format!(
-            "--messages is a multiple of {step}: of {} for each of the {} tasks",
-            load::BATCH,
-            options.tasks
-        )
-        .into());
-    }
     if let (Some(queue), [contender]) = (&options.queue, &options.only[..]) {
-        let load = Load {
-            endpoint: options.endpoint.clone(),
-            queue: queue.clone(),
-            messages: options.messages,
-            tasks: options.tasks,
-            body: options.body,
-        };
-        let figures = contender.run(load).await?;
-        println!("{}", serde_json::to_string(&figures)?);
-        return Ok(());
+        let load = options.load(queue);
+        load.check()?;
+        return process::report(&contender.run(load).await?);
     }
     compare(&options).await
 }
 
+impl Options {
+    fn load(&self, queue: &str) -> Load {
+        Load {
+            endpoint: self.endpoint.clone(),
+            queue: queue.to_owned(),
+            messages: self.messages,
+            tasks: self.tasks,
+            batch: BATCH,
+            body: self.body,
+        }
+    }
+}
+
 async fn compare(options: &Options) -> Result<(), Error> {
+    if options.rounds == 0 {
+        return Err("--rounds is at least 1".into());
+    }
+    options.load("").check()?;
+    // omniqueue can be told in no other way.
+    let host = options.endpoint.trim_start_matches("http://");
     let contenders: Vec<Contender> = Contender::value_variants()
         .iter()
         .copied()
@@ -163,7 +161,12 @@ async fn compare(options: &Options) -> Result<(), Error> {
         for (i, (contender, row)) in contenders.iter().zip(&mut rows).enumerate() {
             let name = format!("towpath-bench-{}-{round}-{i}", std::process::id());
             let queue = Queue::create(&options.endpoint, name).await?;
-            let ran = in_a_process(options, *contender, &queue.name).await;
+            let ran = process::contend(
+                &contender.name(),
+                &options.load(&queue.name),
+                &[("PUBSUB_EMULATOR_HOST", host)],
+            )
+            .await;
             queue.delete().await?;
             row.rounds.push(ran?);
         }
@@ -171,79 +174,4 @@ async fn compare(options: &Options) -> Result<(), Error> {
     }
     table::print(options.messages, &rows);
     Ok(())
-}
-
-/// Runs a contender in a process of its own.
-async fn in_a_process(
-    options: &Options,
-    contender: Contender,
-    queue: &str,
-) -> Result<Figures, Error> {
-    let host = options.endpoint.trim_start_matches("http://");
-    let output = Command::new(env::current_exe()?)
-        .args(["--only", &contender.name()])
-        .args(["--messages", &options.messages.to_string()])
-        .args(["--tasks", &options.tasks.to_string()])
-        .args(["--body", &options.body.to_string()])
-        .args(["--endpoint", &options.endpoint])
-        .args(["--queue", queue])
-        // omniqueue can be told in no other way.
-        .env("PUBSUB_EMULATOR_HOST", host)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .output()
-        .await?;
-    if !output.status.success() {
-        return Err(format!("{} failed: {}", contender.name(), output.status).into());
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-/// No credentials, as local servers want them.
-fn nobody() -> Credentials {
-    anonymous::Builder::new().build()
-}
-
-/// A topic and a subscription of one run.
-struct Queue {
-    topics: TopicAdmin,
-    subscriptions: SubscriptionAdmin,
-    name: String,
-}
-
-impl Queue {
-    async fn create(endpoint: &str, name: String) -> Result<Self, Error> {
-        let topics = TopicAdmin::builder()
-            .with_endpoint(endpoint)
-            .with_credentials(nobody());
-        let topics = topics.build().await?;
-        let subscriptions = SubscriptionAdmin::builder()
-            .with_endpoint(endpoint)
-            .with_credentials(nobody());
-        let subscriptions = subscriptions.build().await?;
-        let topic = load::topic(&name);
-        topics.create_topic().set_name(&topic).send().await?;
-        subscriptions
-            .create_subscription()
-            .set_name(load::subscription(&name))
-            .set_topic(&topic)
-            .set_ack_deadline_seconds(60)
-            .send()
-            .await?;
-        Ok(Self {
-            topics,
-            subscriptions,
-            name,
-        })
-    }
-
-    async fn delete(&self) -> Result<(), Error> {
-        let deletion = self.subscriptions.delete_subscription();
-        let name = load::subscription(&self.name);
-        deletion.set_subscription(name).send().await?;
-        let deletion = self.topics.delete_topic();
-        deletion.set_topic(load::topic(&self.name)).send().await?;
-        Ok(())
-    }
 }

@@ -9,9 +9,9 @@ use omniqueue::{
     backends::{GcpPubSubBackend, GcpPubSubConfig},
 };
 
-use crate::{
+use towpath_benches::{
     Error,
-    load::{BATCH, Figures, Load, measure},
+    load::{Figures, Load, measure},
 };
 
 /// A body as it wants it for a batch.
@@ -50,7 +50,7 @@ pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
                 tasks.spawn(async move {
                     let body = load.body().into_bytes();
                     for _ in 0..load.batches() {
-                        let bodies = (0..BATCH).map(|_| Body(body.clone()));
+                        let bodies = (0..load.batch).map(|_| Body(body.clone()));
                         producer.send_raw_batch(bodies).await?;
                     }
                     Ok(())
@@ -63,7 +63,7 @@ pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
                 tasks.spawn(async move {
                     loop {
                         let wait = Duration::from_secs(20);
-                        let deliveries = consumer.receive_all(BATCH, wait).await?;
+                        let deliveries = consumer.receive_all(load.batch, wait).await?;
                         let count = deliveries.len();
                         let acks = deliveries.into_iter().map(|delivery| async {
                             let body = delivery.borrow_payload().map_or(0, <[u8]>::len);

@@ -7,17 +7,19 @@ use futures::{StreamExt, future::join_all};
 use ruststream::{BatchSubscriber, Broker, IncomingMessage, OutgoingMessage, Publisher, Subscribe};
 use ruststream_gcp_pubsub::PubSubBroker;
 
-use crate::{
+use towpath_benches::{
     Error,
-    load::{BATCH, Figures, Load, PROJECT, measure},
+    load::{Figures, Load, measure},
 };
+
+use crate::queue::PROJECT;
 
 pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
     let broker = PubSubBroker::new(PROJECT)
         .emulator(load.endpoint.as_str())
         .connect()
         .await?;
-    let size = NonZeroUsize::new(BATCH).ok_or("a batch has messages")?;
+    let size = NonZeroUsize::new(load.batch).ok_or("a batch has messages")?;
     let publisher = broker.publisher();
     measure(
         &load,

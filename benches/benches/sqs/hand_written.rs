@@ -5,10 +5,12 @@ use aws_sdk_sqs::types::{
     MessageSystemAttributeName as System, SendMessageBatchRequestEntry,
 };
 
-use crate::{
-    Error, client,
-    load::{BATCH, Figures, Load, measure},
+use towpath_benches::{
+    Error,
+    load::{Figures, Load, measure},
 };
+
+use crate::client;
 
 /// What a message carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +32,8 @@ pub(crate) async fn run(load: Load, content: Content) -> Result<Figures, Error> 
                 tasks.spawn(async move {
                     let body = load.body();
                     for _ in 0..load.batches() {
-                        let mut request = client
-                            .send_message_batch()
-                            .queue_url(load.queue_url.clone());
-                        for id in 0..BATCH {
+                        let mut request = client.send_message_batch().queue_url(load.queue.clone());
+                        for id in 0..load.batch {
                             let mut entry = SendMessageBatchRequestEntry::builder()
                                 .id(id.to_string())
                                 .message_body(body.clone());
@@ -58,7 +58,7 @@ pub(crate) async fn run(load: Load, content: Content) -> Result<Figures, Error> 
                     loop {
                         let mut received = client
                             .receive_message()
-                            .queue_url(load.queue_url.clone())
+                            .queue_url(load.queue.clone())
                             .max_number_of_messages(10)
                             .wait_time_seconds(20);
                         if content == Content::BodyAndKey {
@@ -73,9 +73,8 @@ pub(crate) async fn run(load: Load, content: Content) -> Result<Figures, Error> 
                             continue;
                         }
                         let count = messages.len();
-                        let mut request = client
-                            .delete_message_batch()
-                            .queue_url(load.queue_url.clone());
+                        let mut request =
+                            client.delete_message_batch().queue_url(load.queue.clone());
                         for (id, message) in messages.into_iter().enumerate() {
                             check(&message, content, &load)?;
                             let entry = DeleteMessageBatchRequestEntry::builder()

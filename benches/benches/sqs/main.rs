@@ -14,29 +14,31 @@
 
 mod counter;
 mod hand_written;
-mod load;
 mod omniqueue_sqs;
 mod ruststream_sqs;
 mod table;
-mod towpath_queue;
 
-use std::{
-    env,
-    process::{ExitCode, Stdio},
-};
+use std::{env, process::ExitCode};
 
 use aws_sdk_sqs::{
     Client,
     config::{BehaviorVersion, Credentials, Region},
 };
 use clap::{Parser, ValueEnum};
-use tokio::process::Command;
+use towpath_benches::{
+    Error,
+    load::{Figures, Load},
+    process,
+    towpath_queue::{self, Style},
+};
+use towpath_core::{Queue, Registry};
+use towpath_sqs::Sqs;
 
 use counter::Counter;
 use hand_written::Content;
-use load::{Figures, Load};
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+/// The most messages of one request.
+const BATCH: usize = 10;
 
 /// Sends, receives and acks messages on a local SQS server, once by hand and once through each of
 /// the libraries, and compares requests, throughput and CPU time.
@@ -64,7 +66,7 @@ struct Options {
     only: Vec<Contender>,
     /// Run one contender in this process, on the queue at this URL
     #[arg(long, hide = true)]
-    queue_url: Option<String>,
+    queue: Option<String>,
     /// Where that queue is
     #[arg(long, hide = true)]
     endpoint: Option<String>,
@@ -131,8 +133,15 @@ impl Contender {
         match self {
             Self::HandWritten => hand_written::run(load, Content::Body).await,
             Self::HandWrittenWithKey => hand_written::run(load, Content::BodyAndKey).await,
-            Self::Towpath => towpath_queue::run(load, towpath_queue::Style::Batches).await,
-            Self::TowpathSingle => towpath_queue::run(load, towpath_queue::Style::Single).await,
+            Self::Towpath => {
+                let queue = open(&load, "")?;
+                towpath_queue::run(&queue, load, Style::Batches).await
+            }
+            Self::TowpathSingle => {
+                // So that requests are full although each caller wants one message only.
+                let queue = open(&load, "&prefetch=40")?;
+                towpath_queue::run(&queue, load, Style::Single).await
+            }
             Self::Omniqueue => omniqueue_sqs::run(load, true).await,
             Self::OmniqueueSingle => omniqueue_sqs::run(load, false).await,
             Self::Ruststream => ruststream_sqs::run(load).await,
@@ -141,53 +150,39 @@ impl Contender {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime starts");
-    match runtime.block_on(run(options)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    process::main(run(Options::parse()))
 }
 
 async fn run(options: Options) -> Result<(), Error> {
-    if options.tasks == 0 || options.rounds == 0 || options.body == 0 {
-        return Err("--tasks, --rounds and --body are at least 1".into());
-    }
-    let step = options.tasks * load::BATCH;
-    if options.messages == 0 || !options.messages.is_multiple_of(step) {
-        return Err(format!(
-            "--messages is a multiple of {step}: of {} for each of the {} tasks",
-            load::BATCH,
-            options.tasks
-        )
-        .into());
-    }
-    if let (Some(queue_url), Some(endpoint), [contender]) =
-        (&options.queue_url, &options.endpoint, &options.only[..])
+    if let (Some(queue), Some(endpoint), [contender]) =
+        (&options.queue, &options.endpoint, &options.only[..])
     {
-        let load = Load {
-            endpoint: endpoint.clone(),
-            queue_url: queue_url.clone(),
-            messages: options.messages,
-            tasks: options.tasks,
-            body: options.body,
-        };
-        let figures = contender.run(load).await?;
-        println!("{}", serde_json::to_string(&figures)?);
-        return Ok(());
+        let load = options.load(endpoint, queue);
+        load.check()?;
+        return process::report(&contender.run(load).await?);
     }
     compare(&options).await
 }
 
+impl Options {
+    fn load(&self, endpoint: &str, queue: &str) -> Load {
+        Load {
+            endpoint: endpoint.to_owned(),
+            queue: queue.to_owned(),
+            messages: self.messages,
+            tasks: self.tasks,
+            batch: BATCH,
+            body: self.body,
+        }
+    }
+}
+
 async fn compare(options: &Options) -> Result<(), Error> {
+    if options.rounds == 0 {
+        return Err("--rounds is at least 1".into());
+    }
     let endpoint = options.server.endpoint()?;
+    options.load(&endpoint, "").check()?;
     let contenders: Vec<Contender> = Contender::value_variants()
         .iter()
         .copied()
@@ -204,15 +199,26 @@ async fn compare(options: &Options) -> Result<(), Error> {
         // Another contender begins each round.
         let places = (0..contenders.len()).map(|place| (place + round) % contenders.len());
         for place in places {
-            let queue = Queue::create(&client, round).await?;
+            let queue = create(&client, round).await?;
             let before = counter.counts();
-            let contender = contenders[place];
-            let ran = in_a_process(options, contender, &counter.endpoint, &queue.url).await;
+            let load = options.load(&counter.endpoint, &queue);
+            let ran = process::contend(
+                &contenders[place].name(),
+                &load,
+                &[
+                    ("AWS_ACCESS_KEY_ID", "local"),
+                    ("AWS_SECRET_ACCESS_KEY", "local"),
+                    ("AWS_REGION", "us-east-1"),
+                    ("AWS_ENDPOINT_URL", &counter.endpoint),
+                ],
+            )
+            .await;
             let requests = counter.counts().since(&before);
-            queue.delete().await?;
+            client.delete_queue().queue_url(queue).send().await?;
             let ran = ran?;
             if round > 0 {
-                rows[place].rounds.push((ran, requests));
+                rows[place].rounds.push(ran);
+                rows[place].requests.push(requests);
             }
         }
         eprintln!("round {round} of {} is done", options.rounds);
@@ -223,33 +229,16 @@ async fn compare(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs a contender in a process of its own.
-async fn in_a_process(
-    options: &Options,
-    contender: Contender,
-    endpoint: &str,
-    queue_url: &str,
-) -> Result<Figures, Error> {
-    let output = Command::new(env::current_exe()?)
-        .args(["--only", &contender.name()])
-        .args(["--messages", &options.messages.to_string()])
-        .args(["--tasks", &options.tasks.to_string()])
-        .args(["--body", &options.body.to_string()])
-        .args(["--endpoint", endpoint])
-        .args(["--queue-url", queue_url])
-        .env("AWS_ACCESS_KEY_ID", "local")
-        .env("AWS_SECRET_ACCESS_KEY", "local")
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ENDPOINT_URL", endpoint)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .output()
-        .await?;
-    if !output.status.success() {
-        return Err(format!("{} failed: {}", contender.name(), output.status).into());
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
+/// Creates a queue for one run, and returns its URL.
+async fn create(client: &Client, round: usize) -> Result<String, Error> {
+    let name = format!("towpath-bench-{}-{round}", std::process::id());
+    let created = client.create_queue().queue_name(name).send().await?;
+    Ok(created.queue_url.ok_or("the new queue has no URL")?)
+}
+
+fn open(load: &Load, options: &str) -> Result<Queue, Error> {
+    let url = format!("sqs://{}?endpoint={}{options}", load.queue, load.endpoint);
+    Ok(Registry::new().with(Sqs::new()).open(&url)?)
 }
 
 /// A client of the SDK, as anybody would make one.
@@ -261,29 +250,4 @@ fn client(endpoint: &str) -> Client {
         .credentials_provider(Credentials::new("local", "local", None, None, "bench"))
         .build();
     Client::from_conf(config)
-}
-
-/// A queue of one run.
-struct Queue {
-    client: Client,
-    url: String,
-}
-
-impl Queue {
-    async fn create(client: &Client, round: usize) -> Result<Self, Error> {
-        let name = format!("towpath-bench-{}-{round}", std::process::id());
-        let created = client.create_queue().queue_name(name).send().await?;
-        let url = created.queue_url.ok_or("the new queue has no URL")?;
-        let client = client.clone();
-        Ok(Self { client, url })
-    }
-
-    async fn delete(&self) -> Result<(), Error> {
-        self.client
-            .delete_queue()
-            .queue_url(&self.url)
-            .send()
-            .await?;
-        Ok(())
-    }
 }

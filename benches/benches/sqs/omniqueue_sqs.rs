@@ -6,10 +6,12 @@ use std::{sync::Arc, time::Duration};
 use futures::future::join_all;
 use omniqueue::{QueueProducer, backends::SqsBackend};
 
-use crate::{
-    Error, client,
-    load::{BATCH, Figures, Load, measure},
+use towpath_benches::{
+    Error,
+    load::{Figures, Load, measure},
 };
+
+use crate::client;
 
 /// A body as it wants it for a batch.
 struct Body(String);
@@ -22,7 +24,7 @@ impl AsRef<String> for Body {
 
 pub(crate) async fn run(load: Load, in_batches: bool) -> Result<Figures, Error> {
     let config = client(&load.endpoint).config().clone();
-    let (producer, consumer) = SqsBackend::builder(load.queue_url.as_str())
+    let (producer, consumer) = SqsBackend::builder(load.queue.as_str())
         .sqs_config(config)
         .build_pair()
         .await?;
@@ -41,7 +43,7 @@ pub(crate) async fn run(load: Load, in_batches: bool) -> Result<Figures, Error> 
                     let body = load.body();
                     if in_batches {
                         for _ in 0..load.batches() {
-                            let bodies = (0..BATCH).map(|_| Body(body.clone()));
+                            let bodies = (0..load.batch).map(|_| Body(body.clone()));
                             producer.send_raw_batch(bodies).await?;
                         }
                     } else {
@@ -59,7 +61,7 @@ pub(crate) async fn run(load: Load, in_batches: bool) -> Result<Figures, Error> 
                 tasks.spawn(async move {
                     loop {
                         let wait = Duration::from_secs(20);
-                        let deliveries = consumer.receive_all(BATCH, wait).await?;
+                        let deliveries = consumer.receive_all(load.batch, wait).await?;
                         let count = deliveries.len();
                         let acks = deliveries.into_iter().map(|delivery| async {
                             let body = delivery.borrow_payload().map_or(0, <[u8]>::len);

@@ -6,9 +6,9 @@ use futures::{StreamExt, future::join_all};
 use ruststream::{BatchSubscriber, Broker, IncomingMessage, OutgoingMessage, Publisher};
 use ruststream_sqs_sns::{SqsBroker, SqsQueue};
 
-use crate::{
+use towpath_benches::{
     Error,
-    load::{BATCH, Figures, Load, measure},
+    load::{Figures, Load, measure},
 };
 
 pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
@@ -18,13 +18,13 @@ pub(crate) async fn run(load: Load) -> Result<Figures, Error> {
         .test_credentials()
         .connect()
         .await?;
-    let name = load.queue_url.rsplit('/').next().unwrap_or_default();
+    let name = load.queue.rsplit('/').next().unwrap_or_default();
     let mut subscribers = Vec::new();
     for _ in 0..load.tasks {
         let queue = SqsQueue::new(name.to_owned());
         subscribers.push(broker.subscribe_queue(queue).await?);
     }
-    let size = NonZeroUsize::new(BATCH).ok_or("a batch has messages")?;
+    let size = NonZeroUsize::new(load.batch).ok_or("a batch has messages")?;
     measure(
         &load,
         |tasks| {

@@ -1,30 +1,18 @@
 //! What is shown.
 
 use serde_json::json;
+use towpath_benches::{
+    load::Figures,
+    medians::{Medians, median},
+};
 
-use crate::{counter::Counts, load::Figures};
+use crate::counter::Counts;
 
 /// A contender and its rounds.
 pub(crate) struct Row {
     name: String,
-    pub(crate) rounds: Vec<(Figures, Counts)>,
-}
-
-/// The medians of a contender's rounds.
-struct Medians {
-    /// Per message.
-    requests: f64,
-    /// Messages per second: from the first send to the last ack, and of each half alone.
-    rate: f64,
-    send_rate: f64,
-    receive_rate: f64,
-    slowest: f64,
-    fastest: f64,
-    /// Microseconds per message.
-    cpu: f64,
-    /// To the first contender, round by round.
-    rate_ratio: f64,
-    cpu_ratio: f64,
+    pub(crate) rounds: Vec<Figures>,
+    pub(crate) requests: Vec<Counts>,
 }
 
 impl Row {
@@ -32,60 +20,26 @@ impl Row {
         Self {
             name,
             rounds: Vec::new(),
+            requests: Vec::new(),
         }
     }
 
-    fn medians(&self, messages: f64, first: &Self) -> Medians {
-        let of = |figure: &dyn Fn(&(Figures, Counts)) -> f64| {
-            median(self.rounds.iter().map(figure).collect())
-        };
-        let ratio = |figure: &dyn Fn(&Figures) -> f64| {
-            let pairs = self.rounds.iter().zip(&first.rounds);
-            median(
-                pairs
-                    .map(|(own, other)| figure(&own.0) / figure(&other.0))
-                    .collect(),
-            )
-        };
-        let mut rates: Vec<f64> = self
-            .rounds
-            .iter()
-            .map(|(figures, _)| messages / elapsed(figures))
-            .collect();
-        rates.sort_by(f64::total_cmp);
-        Medians {
-            requests: of(&|(_, requests)| requests.total() as f64 / messages),
-            rate: of(&|(figures, _)| messages / elapsed(figures)),
-            send_rate: of(&|(figures, _)| messages / figures.send),
-            receive_rate: of(&|(figures, _)| messages / figures.receive),
-            slowest: rates.first().copied().unwrap_or_default(),
-            fastest: rates.last().copied().unwrap_or_default(),
-            cpu: of(&|(figures, _)| cpu(figures) * 1e6 / messages),
-            rate_ratio: ratio(&|figures| 1.0 / elapsed(figures)),
-            cpu_ratio: ratio(&cpu),
-        }
+    fn requests_per_message(&self, messages: f64) -> f64 {
+        median(
+            self.requests
+                .iter()
+                .map(|requests| requests.total() as f64 / messages),
+        )
     }
-}
-
-fn elapsed(figures: &Figures) -> f64 {
-    figures.send + figures.receive
-}
-
-fn cpu(figures: &Figures) -> f64 {
-    figures.send_cpu + figures.receive_cpu
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 /// Prints a table for people, and then a line of JSON for each contender.
 pub(crate) fn print(server: &str, messages: usize, rows: &[Row]) {
     let Some(first) = rows.first() else { return };
+    let all = messages as f64;
     let medians: Vec<Medians> = rows
         .iter()
-        .map(|row| row.medians(messages as f64, first))
+        .map(|row| Medians::new(all, &row.rounds, &first.rounds))
         .collect();
     println!(
         "\n{server}, {messages} messages a round, {} rounds; medians. Ratios are to {}, round by round.\n",
@@ -93,14 +47,14 @@ pub(crate) fn print(server: &str, messages: usize, rows: &[Row]) {
         first.name
     );
     println!(
-        "| {:<16} | requests/message | messages/s | slowest..fastest | send/s | receive+ack/s | \
+        "| {:<21} | requests/message | messages/s | slowest..fastest | send/s | receive+ack/s | \
          CPU us/message | throughput | CPU   |",
         ""
     );
     println!(
         "|{}|",
         [
-            "-".repeat(18),
+            "-".repeat(23),
             "-".repeat(18),
             "-".repeat(12),
             "-".repeat(18),
@@ -115,10 +69,10 @@ pub(crate) fn print(server: &str, messages: usize, rows: &[Row]) {
     for (row, of) in rows.iter().zip(&medians) {
         let range = format!("{:.0}..{:.0}", of.slowest, of.fastest);
         println!(
-            "| {:<16} | {:>16.3} | {:>10.0} | {range:>16} | {:>6.0} | {:>13.0} | {:>14.1} | \
+            "| {:<21} | {:>16.3} | {:>10.0} | {range:>16} | {:>6.0} | {:>13.0} | {:>14.1} | \
              {:>9.2}x | {:>4.2}x |",
             row.name,
-            of.requests,
+            row.requests_per_message(all),
             of.rate,
             of.send_rate,
             of.receive_rate,
@@ -129,8 +83,8 @@ pub(crate) fn print(server: &str, messages: usize, rows: &[Row]) {
     }
     println!("\nRequests of the last round:");
     for row in rows {
-        if let Some((_, requests)) = row.rounds.last() {
-            println!("  {:<16} {}", row.name, requests.list());
+        if let Some(requests) = row.requests.last() {
+            println!("  {:<21} {}", row.name, requests.list());
         }
     }
     println!();
@@ -140,7 +94,7 @@ pub(crate) fn print(server: &str, messages: usize, rows: &[Row]) {
             "server": server,
             "messages": messages,
             "rounds": row.rounds.len(),
-            "requests_per_message": of.requests,
+            "requests_per_message": row.requests_per_message(all),
             "messages_per_second": of.rate,
             "cpu_us_per_message": of.cpu,
             "throughput_ratio": of.rate_ratio,

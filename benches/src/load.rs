@@ -14,52 +14,84 @@ use tokio::{sync::Notify, task::JoinSet};
 
 use crate::Error;
 
-/// The most messages of one request.
-pub(crate) const BATCH: usize = 10;
-
+/// How much a contender has to do, and where.
 #[derive(Clone, Debug)]
-pub(crate) struct Load {
-    /// The way to the server, through the counting proxy.
-    pub(crate) endpoint: String,
-    pub(crate) queue_url: String,
-    pub(crate) messages: usize,
-    pub(crate) tasks: usize,
-    pub(crate) body: usize,
+pub struct Load {
+    /// The way to the server.
+    pub endpoint: String,
+    /// The queue, as the server calls it.
+    pub queue: String,
+    /// How many messages are moved.
+    pub messages: usize,
+    /// How many batches are under way at once.
+    pub tasks: usize,
+    /// The messages of a batch.
+    pub batch: usize,
+    /// The bytes of a body.
+    pub body: usize,
 }
 
 impl Load {
+    /// Whether every task has whole batches to move.
+    ///
+    /// # Errors
+    ///
+    /// Names the option of the command line that is wrong.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.tasks == 0 || self.body == 0 {
+            return Err("--tasks and --body are at least 1".into());
+        }
+        let step = self.tasks * self.batch;
+        if self.messages > 0 && self.messages.is_multiple_of(step) {
+            return Ok(());
+        }
+        Err(format!(
+            "--messages is a multiple of {step}: of {} for each of the {} tasks",
+            self.batch, self.tasks
+        )
+        .into())
+    }
+
     /// The body of every message, of letters.
-    pub(crate) fn body(&self) -> String {
+    pub fn body(&self) -> String {
         "towpath ".chars().cycle().take(self.body).collect()
     }
 
     /// How many batches each of the tasks sends.
-    pub(crate) fn batches(&self) -> usize {
-        self.messages / self.tasks / BATCH
+    pub fn batches(&self) -> usize {
+        self.messages / self.tasks / self.batch
     }
 
     /// How many tasks there are where each has one message under way.
-    pub(crate) fn single_tasks(&self) -> usize {
-        self.tasks * BATCH
+    pub fn single_tasks(&self) -> usize {
+        self.tasks * self.batch
     }
 
     /// How many messages each of those sends.
-    pub(crate) fn share(&self) -> usize {
+    pub fn share(&self) -> usize {
         self.messages / self.single_tasks()
     }
 }
 
 /// What a contender took, in seconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Figures {
-    pub(crate) send: f64,
-    pub(crate) send_cpu: f64,
-    pub(crate) receive: f64,
-    pub(crate) receive_cpu: f64,
+pub struct Figures {
+    /// From the first send to the last answer.
+    pub send: f64,
+    /// The process's CPU time meanwhile.
+    pub send_cpu: f64,
+    /// From the first receive to the last ack.
+    pub receive: f64,
+    /// The process's CPU time meanwhile.
+    pub receive_cpu: f64,
 }
 
 /// Takes the time of both halves.
-pub(crate) async fn measure(
+///
+/// # Errors
+///
+/// What the first task that failed says.
+pub async fn measure(
     load: &Load,
     send: impl FnOnce(&mut JoinSet<Result<(), Error>>),
     receive: impl FnOnce(&mut JoinSet<Result<(), Error>>, Meter),
@@ -106,7 +138,7 @@ fn cpu() -> Duration {
 
 /// Counts what was received and acked, and tells when it is all.
 #[derive(Clone, Debug)]
-pub(crate) struct Meter(Arc<Inner>);
+pub struct Meter(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -122,7 +154,8 @@ impl Meter {
         }))
     }
 
-    pub(crate) fn add(&self, count: usize) {
+    /// Counts messages that were acked.
+    pub fn add(&self, count: usize) {
         if count > 0 && self.0.left.fetch_sub(count, Ordering::AcqRel) == count {
             self.0.done.notify_one();
         }

@@ -1,28 +1,29 @@
-//! The portable `Producer` and `Consumer` of towpath over its SQS adapter.
+//! The portable `Producer` and `Consumer` of towpath over any of its adapters.
 
 use std::time::Duration;
 
-use towpath_core::{Consumer, Delivery, Message, Producer, Registry};
-use towpath_sqs::Sqs;
+use towpath_core::{Consumer, Delivery, Message, Producer, Queue};
 
 use crate::{
     Error,
-    load::{BATCH, Figures, Load, Meter, measure},
+    load::{Figures, Load, Meter, measure},
 };
 
+/// How messages are handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Style {
+pub enum Style {
+    /// A batch at a time.
     Batches,
+    /// One at a time.
     Single,
 }
 
-pub(crate) async fn run(load: Load, style: Style) -> Result<Figures, Error> {
-    let mut url = format!("sqs://{}?endpoint={}", load.queue_url, load.endpoint);
-    if style == Style::Single {
-        // So that requests are full although each caller wants one message only.
-        url.push_str("&prefetch=40");
-    }
-    let queue = Registry::new().with(Sqs::new()).open(&url)?;
+/// Fills `queue` and empties it.
+///
+/// # Errors
+///
+/// What the queue says.
+pub async fn run(queue: &Queue, load: Load, style: Style) -> Result<Figures, Error> {
     let producer = queue.producer().await?;
     let consumer = queue.consumer().await?;
     let count = match style {
@@ -60,7 +61,9 @@ pub(crate) async fn run(load: Load, style: Style) -> Result<Figures, Error> {
 async fn send_batches(producer: &Producer, load: &Load) -> Result<(), Error> {
     let body = load.body();
     for _ in 0..load.batches() {
-        let messages: Vec<Message> = (0..BATCH).map(|_| Message::new(body.clone())).collect();
+        let messages: Vec<Message> = (0..load.batch)
+            .map(|_| Message::new(body.clone()))
+            .collect();
         for sent in producer.send_batch(&messages).await {
             sent?;
         }
@@ -79,7 +82,7 @@ async fn send_each(producer: &Producer, load: &Load) -> Result<(), Error> {
 async fn receive_batches(consumer: &Consumer, load: &Load, meter: &Meter) -> Result<(), Error> {
     loop {
         let deliveries = consumer
-            .receive_batch(BATCH, Duration::from_secs(20))
+            .receive_batch(load.batch, Duration::from_secs(20))
             .await?;
         let count = deliveries.len();
         for delivery in &deliveries {

@@ -129,6 +129,18 @@ impl Config {
         Ok(self)
     }
 
+    /// Sets the file in which events wait while their queue cannot be reached: `path` of the table
+    /// `[spool]`, for programs that have it from elsewhere. Its other keys stay as they are.
+    #[must_use]
+    pub fn with_spool(mut self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        match &mut self.spool {
+            Some(spool) => spool.path = path,
+            None => self.spool = Some(SpoolSettings::new(path)),
+        }
+        self
+    }
+
     /// The names of the sources, sorted.
     pub fn sources(&self) -> impl Iterator<Item = &str> {
         self.sources.keys().map(String::as_str)

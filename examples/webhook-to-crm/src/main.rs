@@ -88,6 +88,10 @@ struct Serve {
     /// Mailgun's webhook signing key
     #[arg(long, env = "MAILGUN_SIGNING_KEY", hide_env_values = true, default_value = "demo-signing-key", hide_default_value = true, value_parser = key, value_name = "KEY")]
     signing_key: Secret,
+    /// The file in which events wait while their queue cannot be reached, and survive a crash
+    /// [default: none; then the answer is 503]
+    #[arg(long, value_name = "FILE")]
+    spool: Option<PathBuf>,
     /// The delay before the first retry; it grows up to a minute
     #[arg(long, default_value = "500ms", value_name = "DURATION", value_parser = humantime::parse_duration)]
     first_retry: Duration,
@@ -158,6 +162,7 @@ impl Serve {
             crm_ledger: self.crm_ledger,
             ops: self.ops.or_else(|| (!is_replay).then(|| fixed(9180))),
             signing_key: self.signing_key,
+            spool: self.spool,
             first_retry: self.first_retry,
         }
         .start()

@@ -36,6 +36,8 @@ pub struct Setup {
     pub ops: Option<SocketAddr>,
     /// Mailgun's webhook signing key.
     pub signing_key: Secret,
+    /// The file in which events wait while their queue cannot be reached.
+    pub spool: Option<PathBuf>,
     /// The delay before the first retry; it grows up to a minute.
     pub first_retry: Duration,
 }
@@ -103,11 +105,15 @@ impl Setup {
         };
 
         let (events_in, updates_in) = (events.producer().await?, updates.producer().await?);
-        let config = Config::parse(include_str!("../webhooks.toml"))?;
+        let mut config = Config::parse(include_str!("../webhooks.toml"))?
+            .with_secrets("mailgun", [self.signing_key])?;
+        if let Some(file) = self.spool {
+            config = config.with_spool(file);
+        }
         let hooks = Receiver::builder()
             .producer("events", events_in.clone())
             .producer("updates", updates_in.clone())
-            .start(config.with_secrets("mailgun", [self.signing_key])?)
+            .start(config)
             .await?;
         let (receiver, receiver_task) =
             listen(self.listen, hooks.router(), &stop_receiving).await?;

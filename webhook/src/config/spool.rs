@@ -26,6 +26,17 @@ pub(crate) struct SpoolSettings {
 }
 
 impl SpoolSettings {
+    /// The defaults, in this file.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            max_messages: None,
+            max_bytes: None,
+            publish_timeout: None,
+            max_backoff: None,
+        }
+    }
+
     pub(super) fn read(value: Value, mistakes: &mut Mistakes) -> Option<Self> {
         let Value::Table(table) = value else {
             mistakes.add("spool", "must be a table");

@@ -1,6 +1,6 @@
 //! The receiver over real HTTP: good and bad requests.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
@@ -16,6 +16,10 @@ use webhook_to_crm::serve::{Running, Setup};
 const KEY: &str = "test-key";
 
 async fn start(queue: &str) -> Running {
+    start_with(queue, None).await
+}
+
+async fn start_with(queue: &str, spool: Option<&Path>) -> Running {
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     Setup {
         queue: QueueConfig::parse(queue).unwrap(),
@@ -26,6 +30,7 @@ async fn start(queue: &str) -> Running {
         crm_ledger: None,
         ops: Some(any_port),
         signing_key: Secret::literal(KEY),
+        spool: spool.map(Path::to_owned),
         first_retry: Duration::from_millis(10),
     }
     .start()
@@ -222,17 +227,43 @@ async fn copies_of_an_event_have_one_effect_and_one_id_and_a_used_token_no_secon
     running.stop().await.unwrap();
 }
 
+async fn set_crm(running: &Running, is_down: bool) {
+    let control = running.crm.join("control").unwrap();
+    let sent = Client::new().put(control).json(&json!({ "down": is_down }));
+    sent.send().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_spool_what_a_full_queue_refuses_is_accepted_and_applied_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    // The queue of updates takes nothing while the CRM is down and the queue is full.
+    let running = start_with("memory://spooled?max_depth=1", Some(&spool)).await;
+    set_crm(&running, true).await;
+    for i in 0..5 {
+        let form = format!(r#"{{"name":"Ana","email":"a{i}@customer.example","message":"Hi"}}"#);
+        let answer = post(&running, "forms/contact", "application/json", form).await;
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    }
+    assert!(spool.exists());
+    assert_eq!(applied(&running).await, 0);
+    set_crm(&running, false).await;
+    let all_applied = async {
+        while applied(&running).await < 5 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all_applied)
+        .await
+        .expect("the CRM applies all five");
+    running.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_answers_503_with_retry_after_and_accepts_later() {
     // The queue of updates takes nothing while the CRM is down and the queue is full.
     let running = start("memory://full?max_depth=1").await;
-    let control = |down: bool| {
-        Client::new()
-            .put(running.crm.join("control").unwrap())
-            .json(&json!({ "down": down }))
-            .send()
-    };
-    control(true).await.unwrap();
+    set_crm(&running, true).await;
     let form = r#"{"name":"Ana","email":"ana@customer.example","message":"Hi"}"#;
     assert_eq!(
         post(&running, "forms/contact", "application/json", form)
@@ -243,7 +274,7 @@ async fn a_full_queue_answers_503_with_retry_after_and_accepts_later() {
     let refused = post(&running, "forms/contact", "application/json", form).await;
     assert!(refused.headers().contains_key("retry-after"));
     is_problem(refused, StatusCode::SERVICE_UNAVAILABLE).await;
-    control(false).await.unwrap();
+    set_crm(&running, false).await;
     let accepted = async {
         while post(&running, "forms/contact", "application/json", form)
             .await

@@ -23,7 +23,8 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use towpath_core::{Envelope, Message, MessageId};
@@ -35,6 +36,7 @@ pub struct History(Arc<Mutex<Vec<Event>>>);
 
 #[derive(Clone, Debug)]
 struct Event {
+    at: Instant,
     key: Uuid,
     what: What,
 }
@@ -86,11 +88,14 @@ impl History {
         Self::default()
     }
 
+    fn events(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, key: Uuid, what: What) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Event { key, what });
+        let mut events = self.events();
+        let at = Instant::now();
+        events.push(Event { at, key, what });
     }
 
     /// Its send returned `Ok`. The messages of an ordering key are noted in the order of sending,
@@ -155,12 +160,39 @@ impl History {
 
     /// Says whether all of this may be.
     pub fn check(&self) -> Ledger {
-        let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut run = Replay::default();
-        for event in events.iter() {
+        for event in self.events().iter() {
             run.take(event);
         }
         run.finish()
+    }
+
+    /// What was noted of the messages with these keys, a line each with the seconds since the first
+    /// note of all: what to look at when [`check`](Self::check) found something.
+    pub fn trace(&self, keys: &BTreeSet<Uuid>) -> String {
+        let events = self.events();
+        let begun = events.first().map(|event| event.at);
+        let lines = events.iter().filter(|event| keys.contains(&event.key));
+        lines
+            .map(|Event { at, key, what }| {
+                let since = begun.map_or(0.0, |begun| (*at - begun).as_secs_f64());
+                format!("{since:>10.3} s {key} {what}\n")
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted { .. } => f.write_str("accepted"),
+            Self::Unknown { .. } => f.write_str("sent"),
+            Self::Received { copy, holder, .. } => write!(f, "received by {holder} as {copy}"),
+            Self::Acked { copy, holder } => write!(f, "acked by {holder} as {copy}"),
+            Self::Released { copy, holder } => write!(f, "released by {holder} as {copy}"),
+            Self::DeadLettered { .. } => f.write_str("found in the dead-letter queue"),
+            Self::Left { .. } => f.write_str("found in the queue at the end"),
+        }
     }
 }
 
@@ -214,7 +246,7 @@ impl Replay {
         is_holder
     }
 
-    fn take(&mut self, Event { key, what }: &Event) {
+    fn take(&mut self, Event { key, what, .. }: &Event) {
         let key = *key;
         match what {
             What::Accepted { content, order } => {
@@ -454,6 +486,24 @@ mod tests {
             handle(h, m, "v");
         });
         assert_eq!(ledger.overlapping.len(), 1, "{ledger}");
+    }
+
+    #[test]
+    fn the_trace_tells_what_was_noted_of_the_messages_asked_for() {
+        let history = History::new();
+        let (asked, other) = (Message::new("x"), Message::new("y"));
+        for message in [&asked, &other] {
+            history.accepted(message);
+            handle(&history, message, "w");
+        }
+        let key = asked.idempotency_key();
+        let trace = history.trace(&BTreeSet::from([key]));
+        let lines: Vec<_> = trace.lines().collect();
+        let said = ["accepted", "received by w as 1", "acked by w as 1"];
+        assert_eq!(lines.len(), said.len(), "{trace}");
+        for (line, said) in lines.iter().zip(said) {
+            assert!(line.ends_with(&format!(" s {key} {said}")), "{trace}");
+        }
     }
 
     #[test]

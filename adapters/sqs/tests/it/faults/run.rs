@@ -243,6 +243,12 @@ impl Run {
             notes.lost_leases.load(Ordering::Relaxed),
             self.proxy,
         );
+        print!(
+            "{}{}{}",
+            notes.copies.trace(&copies.overlapping),
+            notes.copies.trace(&copies.false_acks),
+            notes.copies.trace(&seen.came_back),
+        );
         let is_right = [
             (
                 "everything is sent",

@@ -121,9 +121,13 @@ pub(crate) async fn redrive(
         report.unacked,
         "sent and not removed: they are in both queues, with the same idempotency key",
     );
+    add(
+        report.unanswered,
+        "sent without an answer in time: they stay, and may be in both queues",
+    );
     add(report.not_sent, "could not be sent and stay");
-    let missing =
-        (keys.len() as u64).saturating_sub(report.redriven + report.unacked + report.not_sent);
+    let found = report.redriven + report.unacked + report.unanswered + report.not_sent;
+    let missing = (keys.len() as u64).saturating_sub(found);
     add(
         missing,
         "not found: handled by somebody else meanwhile, or failed in a queue that is not shown here",

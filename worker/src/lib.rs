@@ -37,6 +37,7 @@
 //! | stop well | [`shutdown_signal`], [`Report`] |
 //! | see how it goes | [`Stats`], [`metrics`], [`layers::TraceLayer`], [`Health`], [`DepthSampler`] |
 //! | send dead letters on | [`Redrive`], [`RedriveFilter`], [`redrive::copy`] |
+//! | move messages by rules of your own | [`transfer`] |
 //!
 //! # Features
 //!
@@ -73,6 +74,7 @@ mod service;
 mod settle;
 mod shutdown;
 mod trace_context;
+pub mod transfer;
 mod typed;
 mod worker;
 

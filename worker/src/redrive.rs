@@ -31,9 +31,9 @@ const BATCH: usize = 100;
 /// more; its ordering key comes back from there.
 ///
 /// Messages that the filter leaves out are held until the end and released then, so a pass sees
-/// each message once. One that comes again although it was acked is not sent once more: its
-/// broker did not keep the ack. On a dead-letter queue with ordering, a message that is held back hides the
-/// later ones of its key.
+/// each message once. One that comes again although it was sent is not sent once more, and removed
+/// at the end; [`Transfer`](crate::transfer::Transfer) says how many are remembered. On a
+/// dead-letter queue with ordering, a message that is held back hides the later ones of its key.
 ///
 /// ```
 /// # async fn example(queue: towpath_core::Queue) -> towpath_core::Result<()> {
@@ -183,7 +183,8 @@ impl Redrive {
         let mut pass = Pass::new(&self);
         tokio::pin!(signal);
         let end = loop {
-            let taken = pass.report.redriven.saturating_add(pass.report.unacked);
+            let report = &pass.report;
+            let taken = report.redriven + report.unacked + report.unanswered;
             let left = usize::try_from(self.limit.saturating_sub(taken)).unwrap_or(usize::MAX);
             if left == 0 {
                 break RedriveEnd::Limit;
@@ -201,7 +202,7 @@ impl Redrive {
                 Ok(batch) if batch.is_empty() => break RedriveEnd::Empty,
                 Ok(batch) => batch,
                 Err(error) => {
-                    pass.release().await;
+                    pass.finish().await;
                     return Err(error);
                 }
             };
@@ -210,8 +211,7 @@ impl Redrive {
                 break RedriveEnd::TargetFailed(error);
             }
         };
-        pass.release().await;
-        let mut report = pass.report;
+        let mut report = pass.finish().await;
         report.end = end;
         tracing::info!(target: "towpath::redrive", from = self.from.queue(), %report, "redrive ended");
         Ok(report)

@@ -1,10 +1,23 @@
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use indicatif::ProgressBar;
-use towpath::{Consumer, Delivery, ErrorKind, Message, Producer, Queue};
+use tokio::time::sleep;
+use towpath::{Consumer, Delivery, Message, Producer, Queue, Result, worker::transfer::Transfer};
 
 use crate::{Global, output, queue, signal};
+use report::{End, Report};
+
+mod report;
+#[cfg(test)]
+mod tests;
+
+/// The most messages in one step.
+const BATCH: usize = 100;
+/// So many messages stay in hand at most: their bodies are in memory.
+const MOST_HELD: usize = 10_000;
+/// After so many failed receives in a row it gives up.
+const FAILURES: u32 = 5;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -22,16 +35,6 @@ pub(crate) struct Args {
     limit: Option<u64>,
 }
 
-#[derive(Default, serde::Serialize)]
-struct Report {
-    moved: u64,
-    /// Sent to the target, but perhaps still in the source: they may arrive twice, with one
-    /// idempotency key.
-    possibly_twice: u64,
-    /// Refused by the target; they stay in the source.
-    refused: u64,
-}
-
 /// Each message is sent to the target first and acked then, so none is lost wherever it stops.
 pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode> {
     let (from, to) = (global.queue(&args.from)?, global.queue(&args.to)?);
@@ -42,7 +45,13 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
     let producer = to.producer().await?;
     let bar = output::progress(total(&from, args.limit).await, "moving");
     let report = queue::consuming(from.consumer().await?, async |consumer| {
-        copy_all(&args, consumer, &producer, &bar).await
+        let migration = Migration {
+            args: &args,
+            consumer,
+            producer: &producer,
+            bar: &bar,
+        };
+        Ok(migration.run(signal::stopped()).await)
     })
     .await;
     bar.finish_and_clear();
@@ -50,74 +59,110 @@ pub(crate) async fn run(global: &Global, args: Args) -> anyhow::Result<ExitCode>
     let report = report?;
     match global.output {
         output::Form::Json => output::json(&report)?,
-        output::Form::Human => output::line(format_args!(
-            "moved {}, possibly twice {}, refused and left in place {}",
-            report.moved, report.possibly_twice, report.refused
-        ))?,
+        output::Form::Human => output::line(&report)?,
     }
-    Ok(if report.refused == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    for advice in report.advice() {
+        output::tell(advice);
+    }
+    // What was moved is told all the same.
+    if let End::SourceFailed(error) = report.end {
+        return Err(error).context("ended, because the source could not be read; run it again");
+    }
+    // Ctrl-C is how it ends that was given no other end.
+    let has_an_end = args.idle.is_some() || args.limit.is_some();
+    Ok(ExitCode::from(report.exit_code(has_an_end)))
 }
 
-async fn copy_all(
-    args: &Args,
-    consumer: &Consumer,
-    producer: &Producer,
-    bar: &ProgressBar,
-) -> anyhow::Result<Report> {
-    let ordered = producer.capabilities().ordering;
-    let deduplicates = producer.capabilities().dedup_window.is_some();
-    let stopped = signal::stopped();
-    tokio::pin!(stopped);
-    let mut report = Report::default();
-    let mut refused = Vec::new();
-    while args.limit.is_none_or(|limit| report.moved < limit) {
-        let most = args
-            .limit
-            .map_or(100, |limit| limit - report.moved)
-            .min(100);
-        let wait = args.idle.unwrap_or(Duration::from_secs(20));
-        let batch = tokio::select! {
-            batch = consumer.receive_batch(usize::try_from(most).unwrap_or(100), wait) => batch?,
-            // Dropping the receive loses nothing; what was received is settled below.
-            () = &mut stopped => break,
-        };
-        if batch.is_empty() && args.idle.is_some() {
-            break;
-        }
-        let copies: Vec<Message> = batch
-            .iter()
-            .map(|delivery| copy(delivery, ordered, deduplicates))
-            .collect();
-        let mut copied = Vec::with_capacity(batch.len());
-        for (delivery, sent) in batch.into_iter().zip(producer.send_batch(&copies).await) {
-            match sent {
-                Ok(_) => copied.push(delivery),
-                Err(error) if error.kind() == ErrorKind::Timeout => {
-                    tracing::warn!(%error, "it is unknown whether the target has the message; it stays in the source");
-                    report.possibly_twice += 1;
-                }
-                Err(error) => {
-                    tracing::error!(id = %delivery.envelope().id, %error, "the target refused a message; it stays in the source");
-                    report.refused += 1;
-                    // Held until the end, so that it does not come round and round.
-                    refused.push(delivery);
-                }
+struct Migration<'a> {
+    args: &'a Args,
+    consumer: &'a Consumer,
+    producer: &'a Producer,
+    bar: &'a ProgressBar,
+}
+
+impl Migration<'_> {
+    async fn run(&self, stopped: impl Future<Output = ()>) -> Report {
+        let mut transfer = Transfer::new(self.consumer.clone());
+        let mut report = Report::default();
+        report.end = self
+            .move_all(&mut transfer, &mut report, stopped)
+            .await
+            .unwrap_or_else(End::SourceFailed);
+        for correction in transfer.finish().await {
+            let id = &correction.envelope.id;
+            if let Err(error) = &correction.removed {
+                tracing::warn!(%id, %error, "it came again after it was moved, and was not removed from the source");
             }
+            report.correct(correction.removed.is_ok());
         }
-        for acked in consumer.ack_batch(copied).await {
-            report.moved += 1;
-            if let Err(error) = acked {
-                tracing::warn!(%error, "sent to the target, but not removed from the source");
-                report.possibly_twice += 1;
-            }
-        }
-        bar.set_position(report.moved);
+        report
     }
-    Ok(report)
+
+    /// Moves messages until there is a reason to end. An error is one of the source.
+    async fn move_all(
+        &self,
+        transfer: &mut Transfer,
+        report: &mut Report,
+        stopped: impl Future<Output = ()>,
+    ) -> Result<End> {
+        let accepts = self.producer.capabilities();
+        let (ordered, deduplicates) = (accepts.ordering, accepts.dedup_window.is_some());
+        tokio::pin!(stopped);
+        loop {
+            let left = self
+                .args
+                .limit
+                .map_or(u64::MAX, |limit| limit.saturating_sub(report.taken()));
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            let room = MOST_HELD.saturating_sub(transfer.in_hand());
+            if left == 0 {
+                return Ok(End::Limit);
+            }
+            if room == 0 {
+                return Ok(End::Held);
+            }
+            let batch = tokio::select! {
+                biased;
+                // Dropping the receive loses nothing; what was received is settled below.
+                () = &mut stopped => return Ok(End::Stopped),
+                batch = self.receive(BATCH.min(left).min(room)) => batch?,
+            };
+            if batch.is_empty() && self.args.idle.is_some() {
+                return Ok(End::Idle);
+            }
+            let copies = batch
+                .into_iter()
+                .map(|delivery| {
+                    let copy = copy(&delivery, ordered, deduplicates);
+                    (delivery, copy)
+                })
+                .collect();
+            let fates = transfer.send(self.producer, copies).await;
+            let failed = report.count(fates);
+            self.bar.set_position(report.moved);
+            if let Some(error) = failed {
+                return Ok(End::TargetFailed(error));
+            }
+        }
+    }
+
+    async fn receive(&self, most: usize) -> Result<Vec<Delivery>> {
+        let wait = self.args.idle.unwrap_or(Duration::from_secs(20));
+        let mut failures = 0;
+        loop {
+            let error = match self.consumer.receive_batch(most, wait).await {
+                Ok(batch) => return Ok(batch),
+                Err(error) => error,
+            };
+            failures += 1;
+            if failures >= FAILURES || !error.is_retryable() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "receiving failed; it is tried again");
+            let pause = Duration::from_secs(1) * failures;
+            sleep(pause.max(error.retry_after().unwrap_or_default())).await;
+        }
+    }
 }
 
 /// How many messages there are to move, where the queue can tell.

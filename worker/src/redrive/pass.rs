@@ -1,29 +1,34 @@
 //! One pass over a dead-letter queue.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use futures::future::join_all;
 use tokio::time::{Instant, sleep_until};
-use towpath_core::{Delivery, FailureRecord, Message, MessageId, Producer, Result};
+use towpath_core::{Delivery, Envelope, FailureRecord, Message, Producer, Result};
 
 use super::{
     Fate, Redrive, RedriveReport, Redriven,
     copy::{copy_with, record_of},
 };
+use crate::transfer::{Transfer, Transferred};
 
 /// One pass over the dead-letter queue.
 pub(super) struct Pass<'a> {
     redrive: &'a Redrive,
     pub(super) report: RedriveReport,
-    /// What stays, and is released at the end.
-    held: Vec<Delivery>,
-    /// What was sent on. A queue whose acks are not confirmed may give such a message out again.
-    sent: HashSet<MessageId>,
-    /// What came again, and is removed again at the end: until then it stays away.
-    again: Vec<Delivery>,
+    transfer: Transfer,
+}
+
+/// What goes to one target.
+struct Group<'a> {
+    target: &'a Producer,
+    copies: Vec<(Delivery, Message)>,
+}
+
+impl<'a> Group<'a> {
+    fn to(target: &'a Producer) -> Self {
+        let copies = Vec::new();
+        Self { target, copies }
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -31,23 +36,18 @@ impl<'a> Pass<'a> {
         Self {
             redrive,
             report: RedriveReport::new(redrive.is_dry),
-            held: Vec::new(),
-            sent: HashSet::new(),
-            again: Vec::new(),
+            transfer: Transfer::new(redrive.from.clone()),
         }
     }
 
     /// Redrives a batch. Fails when nothing of it could be sent.
     pub(super) async fn step(&mut self, batch: Vec<Delivery>) -> Result<()> {
-        let mut groups: BTreeMap<&str, (&Producer, Vec<Delivery>, Vec<Message>)> = BTreeMap::new();
+        let mut groups = BTreeMap::<&str, Group<'_>>::new();
         for delivery in batch {
             self.report.seen += 1;
             let record = record_of(delivery.envelope(), self.redrive.from.queue());
-            if self.sent.contains(&delivery.envelope().id) {
-                let mut audited = Redriven::new(delivery.envelope(), &record, None);
-                audited.fate = Fate::CameAgain;
-                self.audit(&audited);
-                self.again.push(delivery);
+            if self.transfer.came_again(&delivery) {
+                self.hold(delivery, &record, Fate::CameAgain);
                 continue;
             }
             if !self.redrive.filter.admits(delivery.envelope(), &record) {
@@ -63,36 +63,51 @@ impl<'a> Pass<'a> {
                 continue;
             }
             let message = copy_with(delivery.envelope(), record, target);
-            let group = groups
-                .entry(name)
-                .or_insert_with(|| (target, Vec::new(), Vec::new()));
-            group.1.push(delivery);
-            group.2.push(message);
+            let group = groups.entry(name).or_insert_with(|| Group::to(target));
+            group.copies.push((delivery, message));
         }
-        let (mut sent, mut failed) = (0, None);
-        for (name, (target, deliveries, messages)) in groups {
-            self.pace(messages.len()).await;
-            let results = target.send_batch(&messages).await;
-            let mut done = Vec::with_capacity(deliveries.len());
-            for (delivery, result) in deliveries.into_iter().zip(results) {
-                match result {
-                    Ok(_) => {
-                        self.sent.insert(delivery.envelope().id.clone());
-                        done.push(delivery);
+        let (mut has_sent, mut failed) = (false, None);
+        for (name, Group { target, copies }) in groups {
+            self.pace(copies.len()).await;
+            let envelopes: Vec<Envelope> = copies
+                .iter()
+                .map(|(delivery, _)| delivery.envelope().clone())
+                .collect();
+            let fates = self.transfer.send(target, copies).await;
+            for (envelope, transferred) in envelopes.iter().zip(fates) {
+                let key = envelope.message.idempotency_key();
+                let fate = match transferred {
+                    Transferred::Moved => Fate::Redriven,
+                    Transferred::CameAgain => Fate::CameAgain,
+                    Transferred::Unacked(error) => {
+                        tracing::error!(target: "towpath::redrive", %key, %error, "sent, and not removed from the dead-letter queue; it is in both");
+                        Fate::Unacked
                     }
-                    Err(error) => {
-                        let record = record_of(delivery.envelope(), self.redrive.from.queue());
-                        tracing::error!(target: "towpath::redrive", key = %delivery.envelope().message.idempotency_key(), to = name, %error, "not sent; it stays in the dead-letter queue");
-                        self.hold(delivery, &record, Fate::NotSent);
+                    Transferred::Unanswered(error) => {
+                        tracing::error!(target: "towpath::redrive", %key, to = name, %error, "the send was not answered; it stays in the dead-letter queue, and may be in both");
                         failed = Some(error);
+                        Fate::Unanswered
                     }
+                    Transferred::NotSent(error) => {
+                        tracing::error!(target: "towpath::redrive", %key, to = name, %error, "not sent; it stays in the dead-letter queue");
+                        failed = Some(error);
+                        Fate::NotSent
+                    }
+                };
+                let is_sent = matches!(fate, Fate::Redriven | Fate::Unacked);
+                if is_sent {
+                    has_sent = true;
+                    let from = self.redrive.from.queue().to_owned();
+                    metrics::counter!("towpath_redriven_total", "queue" => from).increment(1);
                 }
+                self.report.count(fate);
+                let record = record_of(envelope, self.redrive.from.queue());
+                let target = is_sent.then_some(name);
+                self.redrive.tell(envelope, &record, target, fate);
             }
-            sent += done.len();
-            self.ack(done, name).await;
         }
         match failed {
-            Some(error) if sent == 0 => Err(error),
+            Some(error) if !has_sent => Err(error),
             _ => Ok(()),
         }
     }
@@ -111,68 +126,51 @@ impl<'a> Pass<'a> {
         sleep_until(start).await;
     }
 
-    async fn ack(&mut self, deliveries: Vec<Delivery>, target: &str) {
-        let from = self.redrive.from.queue();
-        let audited: Vec<_> = deliveries
-            .iter()
-            .map(|delivery| {
-                let record = record_of(delivery.envelope(), from);
-                Redriven::new(delivery.envelope(), &record, Some(target))
-            })
-            .collect();
-        let results = self.redrive.from.ack_batch(deliveries).await;
-        for (mut audited, result) in audited.into_iter().zip(results) {
-            audited.fate = match result {
-                Ok(_) => Fate::Redriven,
+    fn hold(&mut self, delivery: Delivery, record: &FailureRecord, fate: Fate) {
+        self.report.count(fate);
+        self.redrive.tell(delivery.envelope(), record, None, fate);
+        self.transfer.hold(delivery);
+    }
+
+    /// How many deliveries are in hand.
+    pub(super) fn in_hand(&self) -> usize {
+        self.transfer.in_hand()
+    }
+
+    /// Removes what was sent and is still there, gives back what stays, and puts the report right.
+    pub(super) async fn finish(self) -> RedriveReport {
+        let (redrive, mut report) = (self.redrive, self.report);
+        for correction in self.transfer.finish().await {
+            let envelope = &correction.envelope;
+            let record = record_of(envelope, redrive.from.queue());
+            let target = redrive.target(&record).map(|(name, _)| name);
+            let (less, more, fate) = match &correction.removed {
+                Ok(()) => (&mut report.unacked, &mut report.redriven, Fate::Redriven),
                 Err(error) => {
-                    tracing::error!(target: "towpath::redrive", key = %audited.idempotency_key, %error, "sent, and not removed from the dead-letter queue; it is in both");
-                    Fate::Unacked
+                    tracing::error!(target: "towpath::redrive", key = %envelope.message.idempotency_key(), %error, "a redriven message came again and could not be removed; it is in both queues");
+                    (&mut report.redriven, &mut report.unacked, Fate::Unacked)
                 }
             };
-            metrics::counter!("towpath_redriven_total", "queue" => from.to_owned()).increment(1);
-            self.audit(&audited);
+            *less = less.saturating_sub(1);
+            *more += 1;
+            redrive.tell(envelope, &record, target, fate);
         }
+        report
     }
+}
 
-    fn hold(&mut self, delivery: Delivery, record: &FailureRecord, fate: Fate) {
-        let mut audited = Redriven::new(delivery.envelope(), record, None);
-        audited.fate = fate;
-        self.audit(&audited);
-        self.held.push(delivery);
-    }
-
-    fn audit(&mut self, audited: &Redriven) {
-        self.report.count(audited.fate);
-        match audited.fate {
+impl Redrive {
+    /// Tells the log and the audit what became of a dead letter.
+    fn tell(&self, envelope: &Envelope, record: &FailureRecord, target: Option<&str>, fate: Fate) {
+        let audited = Redriven::new(envelope, record, target, fate);
+        match fate {
             Fate::FilteredOut => {
                 tracing::debug!(target: "towpath::redrive", %audited, "left out");
             }
             _ => tracing::info!(target: "towpath::redrive", %audited, "dead letter"),
         }
-        if let Some(audit) = &self.redrive.audit {
-            audit(audited);
-        }
-    }
-
-    /// How many deliveries are in hand.
-    pub(super) fn in_hand(&self) -> usize {
-        self.held.len() + self.again.len()
-    }
-
-    /// Gives back what stays, and removes what came again. When this fails it comes back by the end
-    /// of its lease.
-    pub(super) async fn release(&mut self) {
-        let again = std::mem::take(&mut self.again);
-        for result in self.redrive.from.ack_batch(again).await {
-            if let Err(error) = result {
-                tracing::error!(target: "towpath::redrive", %error, "a redriven message came again and could not be removed; it is in both queues");
-            }
-        }
-        let held = std::mem::take(&mut self.held).into_iter();
-        for result in join_all(held.map(|delivery| delivery.release(Duration::ZERO))).await {
-            if let Err(error) = result {
-                tracing::warn!(target: "towpath::redrive", %error, "a message that stays was not released; it comes back when its lease runs out");
-            }
+        if let Some(audit) = &self.audit {
+            audit(&audited);
         }
     }
 }

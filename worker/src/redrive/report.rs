@@ -6,8 +6,9 @@ use serde::{Serialize, Serializer};
 use towpath_core::{Envelope, Error, FailureClass, FailureRecord};
 use uuid::Uuid;
 
-/// What a [`Redrive`](crate::Redrive) did. Every message that was seen is in one of the figures
-/// after it.
+/// What a [`Redrive`](crate::Redrive) did. Every delivery that was seen is in one of the figures
+/// after it, which tell of the end: a message whose first ack failed, and that was removed later, is
+/// `redriven`.
 ///
 /// As JSON it is one object, in which `end` is the reason of the end and `error` the error that
 /// ended it, where there is one: `{"seen":10, .., "dry_run":false, "end":"empty"}`.
@@ -21,14 +22,18 @@ pub struct RedriveReport {
     /// Messages that were sent on and could not be removed: they are in both queues, with one
     /// idempotency key.
     pub unacked: u64,
+    /// Messages whose send was not answered in time. They stay, and may be in both queues, with one
+    /// idempotency key.
+    pub unanswered: u64,
     /// Messages that the filter left out.
     pub filtered_out: u64,
     /// Messages without a target: they failed in a queue that has no route.
     pub no_route: u64,
     /// Messages that could not be sent, and stay.
     pub not_sent: u64,
-    /// Deliveries of messages that were redriven in this pass already, as their removal did not
-    /// hold. They are not sent once more, and are removed again at the end.
+    /// Deliveries of messages that were sent in this pass already, or tried to be. They are not
+    /// sent once more, and removed at the end if they were sent: whether that succeeded is in
+    /// `redriven` and `unacked`.
     pub came_again: u64,
     /// Whether nothing was changed.
     pub dry_run: bool,
@@ -64,6 +69,7 @@ impl RedriveReport {
             seen: 0,
             redriven: 0,
             unacked: 0,
+            unanswered: 0,
             filtered_out: 0,
             no_route: 0,
             not_sent: 0,
@@ -77,6 +83,7 @@ impl RedriveReport {
         *match fate {
             Fate::Redriven | Fate::WouldRedrive => &mut self.redriven,
             Fate::Unacked => &mut self.unacked,
+            Fate::Unanswered => &mut self.unanswered,
             Fate::FilteredOut => &mut self.filtered_out,
             Fate::NoRoute => &mut self.no_route,
             Fate::NotSent => &mut self.not_sent,
@@ -96,6 +103,7 @@ impl fmt::Display for RedriveReport {
         write!(f, "seen={} {verb}={}", self.seen, self.redriven)?;
         for (name, figure) in [
             ("unacked", self.unacked),
+            ("unanswered", self.unanswered),
             ("filtered_out", self.filtered_out),
             ("no_route", self.no_route),
             ("not_sent", self.not_sent),
@@ -116,6 +124,9 @@ impl fmt::Display for RedriveReport {
 }
 
 /// What became of one dead letter: a line of the audit.
+///
+/// A dead letter that came again, or that was removed later than it was sent, has more than one line:
+/// the last one with the fate [`Redriven`](Fate::Redriven) or [`Unacked`](Fate::Unacked) counts.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Redriven {
@@ -150,18 +161,25 @@ pub enum Fate {
     WouldRedrive,
     /// Sent on and not removed: it is in both queues.
     Unacked,
+    /// The send was not answered in time: it stays, and may be in both queues.
+    Unanswered,
     /// Left out by the filter.
     FilteredOut,
     /// There is no route for its origin.
     NoRoute,
     /// Could not be sent, and stays.
     NotSent,
-    /// Was redriven in this pass already: its removal did not hold. It is not sent once more.
+    /// Was sent in this pass already, or tried to be, and came again. It is not sent once more.
     CameAgain,
 }
 
 impl Redriven {
-    pub(crate) fn new(envelope: &Envelope, record: &FailureRecord, target: Option<&str>) -> Self {
+    pub(crate) fn new(
+        envelope: &Envelope,
+        record: &FailureRecord,
+        target: Option<&str>,
+        fate: Fate,
+    ) -> Self {
         Self {
             id: envelope.id.to_string(),
             idempotency_key: envelope.message.idempotency_key(),
@@ -171,7 +189,7 @@ impl Redriven {
             attempts: record.attempts,
             redrives: record.redrives,
             target: target.map(str::to_owned),
-            fate: Fate::Redriven,
+            fate,
         }
     }
 }

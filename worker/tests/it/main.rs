@@ -24,5 +24,6 @@ mod settle;
 mod stats;
 mod support;
 mod trace;
+mod transfer;
 mod typed;
 mod wire;

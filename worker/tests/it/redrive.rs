@@ -6,10 +6,11 @@ use std::{
 
 use tokio::time::Instant;
 use towpath_core::{
-    Consumer, ErrorKind, FailureClass, FailureRecord, Message, Outcome, Producer, Queue, Registry,
+    Consumer, Error, ErrorKind, FailureClass, FailureRecord, Message, Outcome, Producer, Queue,
+    Registry,
 };
 use towpath_memory::{Faults, MemoryBackend};
-use towpath_worker::{Fate, Redrive, RedriveEnd, RedriveFilter, redrive};
+use towpath_worker::{Fate, Redrive, RedriveEnd, RedriveFilter, RedriveReport, redrive};
 
 use crate::driver::StubbornDriver;
 use crate::support::{SECOND, Setup, eventually, start};
@@ -317,6 +318,124 @@ async fn a_dead_letter_that_comes_again_after_its_ack_is_not_sent_once_more() {
     assert_eq!(depth(&queues.dead).await, 0, "removed again");
 }
 
+/// Redrives all dead letters through `driver`, and says what became of each, in order. `saw` is
+/// called with each line of the audit.
+async fn redrive_through(
+    driver: &StubbornDriver,
+    target: Producer,
+    saw: impl Fn(Fate, &StubbornDriver) + Send + Sync + 'static,
+) -> (RedriveReport, Vec<Fate>) {
+    let fates = Arc::new(Mutex::new(Vec::new()));
+    let (audit, audited) = (fates.clone(), driver.clone());
+    let report = Redrive::new(driver.consumer())
+        .route("orders", target)
+        .quiet(120 * SECOND)
+        .audit(move |line| {
+            audit.lock().unwrap().push(line.fate);
+            saw(line.fate, &audited);
+        })
+        .run()
+        .await
+        .unwrap();
+    let fates = fates.lock().unwrap().clone();
+    (report, fates)
+}
+
+fn refused() -> Option<Error> {
+    Some(Error::new(ErrorKind::PermissionDenied, "no"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_again_and_cannot_be_removed_is_told_as_in_both_queues() {
+    let backend = MemoryBackend::new();
+    let queues = Queues::with(backend.clone());
+    queues.bury("x", |_| {}).await;
+    queues.bury("y", |_| {}).await;
+    let driver = StubbornDriver::of(&backend, &queues.dead).await;
+    driver.acks.forget_next(1);
+    driver.acks.fail(refused());
+    let (report, fates) = redrive_through(&driver, queues.orders().await, |_, _| {}).await;
+    assert_eq!((report.seen, report.came_again), (4, 2), "{report}");
+    assert_eq!((report.redriven, report.unacked), (0, 2), "{report}");
+    use Fate::{CameAgain, Redriven, Unacked};
+    assert_eq!(
+        fates,
+        [Redriven, Redriven, CameAgain, CameAgain, Unacked, Unacked]
+    );
+    assert_eq!(depth(&queues.origin).await, 2);
+    assert_eq!(depth(&queues.dead).await, 2, "given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_removed_when_it_came_again_is_not_told_as_in_both_queues() {
+    let backend = MemoryBackend::new();
+    let queues = Queues::with(backend.clone());
+    queues.bury("x", |_| {}).await;
+    let driver = StubbornDriver::of(&backend, &queues.dead).await;
+    // The first ack fails, and the message comes again when its lease runs out.
+    let lost = Error::new(ErrorKind::LeaseLost, "too late");
+    driver.acks.fail(Some(lost));
+    let (report, fates) = redrive_through(&driver, queues.orders().await, |fate, driver| {
+        if fate == Fate::Unacked {
+            driver.acks.fail(None);
+        }
+    })
+    .await;
+    assert_eq!((report.seen, report.came_again), (2, 1), "{report}");
+    assert_eq!((report.redriven, report.unacked), (1, 0), "{report}");
+    assert_eq!(fates, [Fate::Unacked, Fate::CameAgain, Fate::Redriven]);
+    assert_eq!(depth(&queues.origin).await, 1, "sent once");
+    assert_eq!(depth(&queues.dead).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ack_that_failed_is_tried_again_at_the_end() {
+    let backend = MemoryBackend::new();
+    for is_mended in [true, false] {
+        let queues = Queues::with(backend.clone());
+        queues.bury("x", |_| {}).await;
+        let driver = StubbornDriver::of(&backend, &queues.dead).await;
+        driver.acks.fail(refused());
+        let (report, _) = redrive_through(&driver, queues.orders().await, move |_, driver| {
+            if is_mended {
+                driver.acks.fail(None);
+            }
+        })
+        .await;
+        assert_eq!((report.seen, report.came_again), (1, 0), "held until then");
+        let removed = u64::from(is_mended);
+        assert_eq!((report.redriven, report.unacked), (removed, 1 - removed));
+        assert_eq!(depth(&queues.dead).await, 1 - removed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_without_an_answer_is_told_as_such_and_not_repeated() {
+    let backend = MemoryBackend::new();
+    let queues = Queues::with(backend.clone());
+    queues.bury("x", |_| {}).await;
+    queues
+        .bury("y", |record| record.queue = "bills".into())
+        .await;
+    let registry = Registry::new().with(backend);
+    let target = "memory://silent?profile=sqs&faults=lost_send:1&send_timeout=1ms";
+    let target = registry.open(target).unwrap();
+    // Messages are held for a shorter time than the pass takes, so what stays comes again.
+    let dead = registry.open("memory://dead?max_lease=30s").unwrap();
+    let report = Redrive::new(dead.consumer().await.unwrap())
+        .route("orders", target.producer().await.unwrap())
+        .route("bills", queues.other.producer().await.unwrap())
+        .quiet(120 * SECOND)
+        .run_until(tokio::time::sleep(200 * SECOND))
+        .await
+        .unwrap();
+    assert!(report.came_again > 0, "{report}");
+    assert_eq!((report.unanswered, report.redriven), (1, 1), "{report}");
+    assert_eq!((report.not_sent, report.unacked), (0, 0), "{report}");
+    assert_eq!(depth(&target).await, 1, "sent once");
+    assert_eq!(depth(&queues.dead).await, 1, "it stays");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_target_that_fails_ends_the_pass_and_all_messages_stay() {
     let queues = Queues::new();
@@ -375,8 +494,8 @@ async fn a_report_is_json_with_the_reason_of_its_end() {
     assert_eq!(
         serde_json::to_value(&report).unwrap(),
         serde_json::json!({
-            "seen": 1, "redriven": 1, "unacked": 0, "filtered_out": 0, "no_route": 0,
-            "not_sent": 0, "came_again": 0, "dry_run": true, "end": "empty",
+            "seen": 1, "redriven": 1, "unacked": 0, "unanswered": 0, "filtered_out": 0,
+            "no_route": 0, "not_sent": 0, "came_again": 0, "dry_run": true, "end": "empty",
         })
     );
     orders.close().await.unwrap();

@@ -295,11 +295,19 @@ impl Watch {
                 report.unacked
             ));
         }
+        if report.unanswered > 0 {
+            advice.push(format!(
+                "{} were sent without an answer in time and stay: look whether the target has them, \
+                 as the next redrive would send them again, with one idempotency key",
+                report.unanswered
+            ));
+        }
         if report.came_again > 0 {
             advice.push(format!(
                 "{} came again after they were redriven, as their removal did not hold; they were \
-                 removed again and not sent once more. Look whether the dead-letter queue still \
-                 has them: the next redrive would send them",
+                 not sent once more, and those that could be removed now are not counted as \
+                 unacked. Look whether the dead-letter queue still has them: the next redrive \
+                 would send them",
                 report.came_again
             ));
         }
@@ -340,6 +348,7 @@ fn conclude(global: &Global, report: &RedriveReport, watch: &Watch) -> anyhow::R
     }
     let has_failed = report.not_sent > 0
         || report.unacked > 0
+        || report.unanswered > 0
         || report.came_again > 0
         || matches!(report.end, RedriveEnd::TargetFailed(_))
         || (report.redriven == 0 && report.no_route > 0);

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use slab::Slab;
 use tokio::{
     sync::Notify,
@@ -54,9 +55,7 @@ pub(crate) struct Group {
     shared: Arc<Shared>,
     slot: usize,
     entries: Box<[Entry]>,
-    /// When the next extension is due, in nanoseconds of the registry's clock.
-    heartbeat: AtomicU64,
-    /// When no more extensions are made.
+    /// When no more extensions are made, in nanoseconds of the registry's clock.
     last: u64,
     changed: Notify,
     /// Whether any of the messages waits for another.
@@ -68,6 +67,8 @@ struct Entry {
     state: AtomicU8,
     /// When the lease runs out, in nanoseconds of the registry's clock.
     until: AtomicU64,
+    /// When it is to be extended, by the same clock. From `last` on it is not.
+    extend_at: AtomicU64,
     /// The place of the message before it with the same ordering key.
     after: Option<u32>,
 }
@@ -135,15 +136,10 @@ pub(super) fn register(
         |latest| registry.now().min(registry.nanos_at(latest)),
     );
     let last = now.saturating_add(nanos(shared.max_hold()));
-    let (first_end, heartbeat) = match shared.lease_duration() {
+    let (first_end, extend_at) = match shared.lease_duration() {
         Some(duration) => {
             let end = now.saturating_add(nanos(duration));
-            let heartbeat = if end < last {
-                now.saturating_add(nanos(duration) / 2)
-            } else {
-                last
-            };
-            (end.min(last), heartbeat)
+            (end.min(last), extend_at(now, nanos(duration), last))
         }
         None => (last, u64::MAX),
     };
@@ -153,6 +149,7 @@ pub(super) fn register(
             receipt: received.receipt.clone(),
             state: AtomicU8::new(phase::HELD),
             until: AtomicU64::new(first_end),
+            extend_at: AtomicU64::new(extend_at),
             after: None,
         })
         .collect();
@@ -166,12 +163,11 @@ pub(super) fn register(
         slot: registry.groups().insert(group.clone()),
         shared: shared.clone(),
         entries,
-        heartbeat: AtomicU64::new(heartbeat),
         last,
         changed: Notify::new(),
         has_turns,
     });
-    if first_end.min(heartbeat) < registry.next_wake.load(Ordering::Acquire) {
+    if first_end.min(extend_at) < registry.next_wake.load(Ordering::Acquire) {
         registry.wake.notify_one();
     }
     received
@@ -188,6 +184,16 @@ pub(super) fn register(
             )
         })
         .collect()
+}
+
+/// When a lease of this length that began at `begun` is to be extended. One that reaches the longest
+/// time is not extended again.
+fn extend_at(begun: u64, lease: u64, last: u64) -> u64 {
+    if begun.saturating_add(lease) < last {
+        begun.saturating_add(lease / 2)
+    } else {
+        last
+    }
 }
 
 /// The lease of one delivery. Dropping it while it is held releases the message.
@@ -357,8 +363,12 @@ pub(super) async fn keep(
 ) {
     let lease = &driver.capabilities().lease;
     let half = nanos(lease.duration().unwrap_or(lease.max_total())) / 2;
+    // Side by side, so that one without an answer holds up no other lease.
+    let mut extensions = FuturesUnordered::new();
     let mut is_idle = false;
     loop {
+        // All that ended by now, so that the leases are looked through once for them.
+        while let Some(Some(())) = extensions.next().now_or_never() {}
         let mut next = registry.next_due();
         if next.is_none() && !is_idle {
             // Leases to come need nothing for half their time. Staying until then saves them from
@@ -379,11 +389,12 @@ pub(super) async fn keep(
                 is_idle = false;
                 continue;
             }
+            Some(()) = extensions.next() => continue,
             () = sleeping => {}
         }
         let due = registry.due();
         if !due.is_empty() {
-            extend(&registry, &*driver, due).await;
+            extensions.extend(extend(&registry, &*driver, due));
         }
     }
 }
@@ -429,7 +440,6 @@ impl Registry {
         let mut due = Vec::new();
         for group in self.live() {
             let mut is_changed = false;
-            let is_beat = now >= group.heartbeat.load(Ordering::Acquire);
             for (index, entry) in group.entries.iter().enumerate() {
                 let phase = entry.phase();
                 if phase != phase::HELD && phase != phase::ACKING {
@@ -438,7 +448,7 @@ impl Registry {
                 if now >= entry.until.load(Ordering::Acquire) {
                     let is_held = |now| now == phase::HELD;
                     is_changed |= group.enter(index, phase::LOST, is_held);
-                } else if is_beat && now < group.last {
+                } else if now >= entry.extend_at.load(Ordering::Acquire) && now < group.last {
                     let marked = entry.state.compare_exchange(
                         phase,
                         phase | phase::EXTENDING,
@@ -477,21 +487,15 @@ impl Group {
     }
 
     fn next_due(&self, entry: &Entry) -> Option<u64> {
-        let phase = entry.phase();
+        let state = entry.state.load(Ordering::Acquire);
         let until = entry.until.load(Ordering::Acquire);
-        match phase {
-            phase::HELD => {
-                let heartbeat = self.heartbeat.load(Ordering::Acquire);
-                Some(if heartbeat < self.last {
-                    heartbeat.min(until)
-                } else {
-                    until
-                })
-            }
+        let is_extending = state & phase::EXTENDING != 0;
+        let extend_at = Some(entry.extend_at.load(Ordering::Acquire))
+            .filter(|at| !is_extending && *at < self.last);
+        match state & phase::MASK {
+            phase::HELD => Some(extend_at.map_or(until, |at| at.min(until))),
             // Once it ran out nothing is to be done any more but to wait for the answer.
-            phase::ACKING if self.shared.leases.now() < until => {
-                Some(self.heartbeat.load(Ordering::Acquire)).filter(|at| *at < self.last)
-            }
+            phase::ACKING if self.shared.leases.now() < until => extend_at,
             _ => None,
         }
     }
@@ -521,17 +525,21 @@ impl Drop for Due {
     }
 }
 
-async fn extend(registry: &Registry, driver: &dyn driver::Consumer, due: Vec<Due>) {
+/// The calls that extend what is due.
+fn extend<'a>(
+    registry: &'a Registry,
+    driver: &'a dyn driver::Consumer,
+    mut due: Vec<Due>,
+) -> Vec<impl Future<Output = ()> + 'a> {
     let capabilities = driver.capabilities();
+    let mut calls = Vec::new();
     let Lease::Extended {
         duration, range, ..
     } = &capabilities.lease
     else {
-        return;
+        return calls;
     };
     let now = registry.now();
-    let mut due = due;
-    let mut calls = Vec::new();
     while !due.is_empty() {
         let rest = due.split_off(due.len().min(capabilities.limits.settle_batch.max(1)));
         let batch = std::mem::replace(&mut due, rest);
@@ -545,7 +553,7 @@ async fn extend(registry: &Registry, driver: &dyn driver::Consumer, due: Vec<Due
             .max(*range.start());
         calls.push(extend_batch(registry, driver, batch, lease));
     }
-    futures::future::join_all(calls).await;
+    calls
 }
 
 /// One call. It is given up when the first of the leases runs out.
@@ -576,13 +584,8 @@ async fn extend_batch(
                 batch.len()
             ],
         };
-    // Successes first: they set the group's next extension, and a failure then brings it forward.
-    let mut fates: Vec<(Due, Option<Result<()>>)> = batch
-        .into_iter()
-        .zip(results.into_iter().map(Some).chain(std::iter::repeat(None)))
-        .collect();
-    fates.sort_by_key(|(_, fate)| !matches!(fate, Some(Ok(()))));
-    for (due, fate) in fates {
+    let results = results.into_iter().map(Some).chain(std::iter::repeat(None));
+    for (due, fate) in batch.into_iter().zip(results) {
         match fate {
             Some(Ok(())) => {
                 // Counted from before the call, so that we never believe in a lease for longer
@@ -590,13 +593,8 @@ async fn extend_batch(
                 let last = due.group.last;
                 let end = begun.saturating_add(nanos(lease));
                 due.entry().until.store(end.min(last), Ordering::Release);
-                // A lease that reaches the longest time is not extended again.
-                let heartbeat = if end < last {
-                    begun.saturating_add(nanos(lease) / 2)
-                } else {
-                    last
-                };
-                due.group.heartbeat.store(heartbeat, Ordering::Release);
+                let next = extend_at(begun, nanos(lease), last);
+                due.entry().extend_at.store(next, Ordering::Release);
             }
             Some(Err(error)) if is_final(&error) => {
                 let is_held = |now| now == phase::HELD;
@@ -629,7 +627,7 @@ fn retry_soon(registry: &Registry, due: &Due) {
         .until
         .load(Ordering::Acquire)
         .saturating_sub(now);
-    due.group
-        .heartbeat
+    due.entry()
+        .extend_at
         .store(now + (left / 4).max(1_000_000), Ordering::Release);
 }

@@ -77,6 +77,61 @@ async fn a_failed_extension_is_tried_again_before_the_lease_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_extension_without_an_answer_holds_up_no_other() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(0);
+    script.make_ready([1]);
+    let first = consumer.receive().await.unwrap();
+    sleep(5 * SECOND).await;
+    script.make_ready([2]);
+    let second = consumer.receive().await.unwrap();
+    *lock(&script.extend_takes) = LEASE * 2;
+    sleep(LEASE / 2 + SECOND).await;
+    let asked: Vec<_> = script.extensions().into_iter().map(|(_, n)| n.0).collect();
+    assert_eq!(asked, [[1], [2]], "each in its time");
+    drop(first);
+    drop(second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_is_told_in_time_while_another_is_being_extended() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(0);
+    lock(&script.extend_errors).extend([
+        Some(error(ErrorKind::Unavailable)),
+        Some(error(ErrorKind::Unavailable)),
+    ]);
+    script.make_ready([1]);
+    let begun = Instant::now();
+    let first = consumer.receive().await.unwrap();
+    sleep(5 * SECOND).await;
+    script.make_ready([2]);
+    let second = consumer.receive().await.unwrap();
+    // By now the first has failed twice, and the second is next.
+    sleep(14 * SECOND).await;
+    assert_eq!(script.extensions().len(), 2);
+    *lock(&script.extend_takes) = LEASE * 2;
+    timeout(LEASE, first.lease_lost()).await.unwrap();
+    let told = begun.elapsed();
+    assert!(told <= LEASE + SECOND, "{told:?}");
+    drop(second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_success_of_some_does_not_put_off_the_retry_of_others() {
+    // They come together, and are extended in two requests.
+    let script = Script::new(|capabilities| capabilities.limits.receive_batch = 14);
+    let consumer = script.consumer(0);
+    script.make_ready(1..=14);
+    let held = consumer.receive_batch(14, SECOND).await.unwrap();
+    assert_eq!(held.len(), 14);
+    lock(&script.extend_errors).push_back(Some(error(ErrorKind::Unavailable)));
+    sleep(LEASE + SECOND).await;
+    let lost = held.iter().filter(|delivery| delivery.is_lease_lost());
+    assert_eq!(lost.count(), 0, "{:?}", script.extensions());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_that_ran_while_its_answer_was_on_the_way_is_not_believed_in() {
     let script = Script::new(|_| {});
     let consumer = script.consumer(0);

@@ -2,19 +2,19 @@
 
 use std::{
     fmt,
-    num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use tokio::time::{Instant, timeout_at};
 use towpath_core::{
-    Admin, Capabilities, Consumer, Delivery, EnsureMode, Envelope, ErrorKind, Message, Producer,
-    Queue, QueueConfig, QueueSpec, Registry,
-    driver::{self, Received},
+    Delivery, EnsureMode, Envelope, ErrorKind, Message, QueueConfig, QueueSpec, Registry,
 };
 
 use crate::{Case, CaseError, Harness, Need, Timing};
+pub use queue::TestQueue;
+
+mod queue;
+mod waits;
 
 /// How often the broker's own policy delivers before it moves a message, where a case waits for it.
 pub(crate) const BROKER_DELIVERIES: u32 = 5;
@@ -24,6 +24,11 @@ const BACKSTOP_DELIVERIES: u32 = 50;
 const LONG_LEASE: Duration = Duration::from_secs(120);
 
 /// What a case works with: queues of its own, and ways to wait. Cheap to clone.
+///
+/// # Cancel safety
+///
+/// Any of its futures may be dropped. A queue that was being created is deleted at the end of the
+/// case, and what was being received comes back: by the driver itself when its lease runs out.
 #[derive(Clone)]
 pub struct Context(Arc<Inner>);
 
@@ -272,144 +277,6 @@ impl Context {
         })
     }
 
-    /// The next message; it must be there at once, or come soon.
-    ///
-    /// # Errors
-    ///
-    /// [`CaseError::Failed`] when none comes.
-    pub async fn receive(&self, consumer: &Consumer) -> Result<Delivery, CaseError> {
-        self.receive_within(consumer, self.patience()).await
-    }
-
-    /// The next message, which must come within `limit`.
-    ///
-    /// # Errors
-    ///
-    /// [`CaseError::Failed`] when none comes.
-    pub async fn receive_within(
-        &self,
-        consumer: &Consumer,
-        limit: Duration,
-    ) -> Result<Delivery, CaseError> {
-        match timeout_at(Instant::now() + limit, consumer.receive()).await {
-            Ok(delivery) => Ok(delivery?),
-            Err(_) => Err(CaseError::failed(format!(
-                "no message came within {}",
-                humantime::format_duration(limit)
-            ))),
-        }
-    }
-
-    /// Takes `count` messages and keeps all of them.
-    ///
-    /// # Errors
-    ///
-    /// [`CaseError::Failed`] when they do not come.
-    pub async fn receive_many(
-        &self,
-        consumer: &Consumer,
-        count: usize,
-    ) -> Result<Vec<Delivery>, CaseError> {
-        let deadline = Instant::now() + self.patience();
-        let mut deliveries: Vec<Delivery> = Vec::with_capacity(count);
-        while deliveries.len() < count {
-            let missing = count - deliveries.len();
-            let left = deadline.saturating_duration_since(Instant::now());
-            let received = match timeout_at(
-                deadline + self.slack(),
-                consumer.receive_batch(missing, left),
-            )
-            .await
-            {
-                Ok(received) => received?,
-                Err(_) => Vec::new(),
-            };
-            if received.is_empty() && Instant::now() >= deadline {
-                return Err(CaseError::failed(format!(
-                    "{} of {count} messages came within {}",
-                    deliveries.len(),
-                    humantime::format_duration(self.patience())
-                )));
-            }
-            deliveries.extend(received);
-        }
-        Ok(deliveries)
-    }
-
-    /// Nothing may be delivered for `time`.
-    ///
-    /// # Errors
-    ///
-    /// [`CaseError::Failed`] when something is, with `why` it must not.
-    pub async fn nothing(
-        &self,
-        consumer: &Consumer,
-        time: Duration,
-        why: &str,
-    ) -> Result<(), CaseError> {
-        let begun = Instant::now();
-        let deadline = begun + time;
-        while Instant::now() < deadline {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let received =
-                match timeout_at(deadline + self.slack(), consumer.receive_batch(1, left)).await {
-                    Ok(received) => received?,
-                    Err(_) => break,
-                };
-            if let Some(delivery) = received.first() {
-                return Err(CaseError::failed(format!(
-                    "{} was delivered after {:?} (attempt {:?}), but {why}",
-                    shown(delivery.envelope()),
-                    begun.elapsed(),
-                    delivery.attempt(),
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// The next message by the driver itself, whose lease nobody keeps alive.
-    ///
-    /// # Errors
-    ///
-    /// [`CaseError::Failed`] when none comes.
-    pub async fn receive_raw(&self, driver: &dyn driver::Consumer) -> Result<Received, CaseError> {
-        let mut received = self.receive_raw_many(driver, 1).await?;
-        received
-            .pop()
-            .ok_or_else(|| CaseError::failed("the driver returned more than was asked for"))
-    }
-
-    /// Takes `count` messages by the driver itself.
-    ///
-    /// # Errors
-    ///
-    /// [`CaseError::Failed`] when they do not come.
-    pub async fn receive_raw_many(
-        &self,
-        driver: &dyn driver::Consumer,
-        count: usize,
-    ) -> Result<Vec<Received>, CaseError> {
-        let limits = &driver.capabilities().limits;
-        let deadline = Instant::now() + self.patience();
-        let mut all = Vec::with_capacity(count);
-        while all.len() < count {
-            let missing = (count - all.len()).min(limits.receive_batch);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(CaseError::failed(format!(
-                    "{} of {count} messages came within {}",
-                    all.len(),
-                    humantime::format_duration(self.patience())
-                )));
-            }
-            // To its end, because dropping a driver's receive may strand messages.
-            let max = NonZeroUsize::new(missing).unwrap_or(NonZeroUsize::MIN);
-            all.extend(driver.receive(max, left.min(limits.wait)).await?);
-        }
-        Ok(all)
-    }
-
     /// Deletes what was created.
     pub(crate) async fn clean_up(&self) {
         let created: Vec<_> = {
@@ -443,127 +310,6 @@ impl fmt::Debug for Context {
             .field("case", &self.0.case.name)
             .field("harness", &self.0.harness)
             .finish()
-    }
-}
-
-/// A queue of a case, which is deleted at its end.
-#[derive(Clone, Debug)]
-pub struct TestQueue {
-    queue: Queue,
-    spec: QueueSpec,
-    context: Context,
-}
-
-impl TestQueue {
-    /// The handle.
-    pub fn queue(&self) -> &Queue {
-        &self.queue
-    }
-
-    /// What it was created with.
-    pub fn spec(&self) -> &QueueSpec {
-        &self.spec
-    }
-
-    /// The same queue, used with one more option of the URL.
-    ///
-    /// # Errors
-    ///
-    /// As [`Registry::open_config`].
-    pub fn with_option(&self, name: &str, value: impl Into<String>) -> Result<Self, CaseError> {
-        let config = self.queue.config().clone().with_option(name, value);
-        self.context.handle(config, self.spec.clone())
-    }
-
-    /// The same queue, used without the portable bounds.
-    ///
-    /// # Errors
-    ///
-    /// As [`Registry::open_config`].
-    pub fn native(&self) -> Result<Self, CaseError> {
-        self.with_option("validation", "native")
-    }
-
-    /// The sending half.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::producer`].
-    pub async fn producer(&self) -> Result<Producer, CaseError> {
-        Ok(self.queue.producer().await?)
-    }
-
-    /// The receiving half.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::consumer`].
-    pub async fn consumer(&self) -> Result<Consumer, CaseError> {
-        Ok(self.queue.consumer().await?)
-    }
-
-    /// Both halves.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::producer`] and [`Queue::consumer`].
-    pub async fn halves(&self) -> Result<(Producer, Consumer), CaseError> {
-        Ok((self.producer().await?, self.consumer().await?))
-    }
-
-    /// The administrating half.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::admin`].
-    pub async fn admin(&self) -> Result<Admin, CaseError> {
-        Ok(self.queue.admin().await?)
-    }
-
-    /// The driver's sending half.
-    ///
-    /// # Errors
-    ///
-    /// As [`driver::Backend::producer`].
-    pub async fn driver_producer(&self) -> Result<Arc<dyn driver::Producer>, CaseError> {
-        Ok(self.queue.backend().producer(self.queue.config()).await?)
-    }
-
-    /// The driver's receiving half.
-    ///
-    /// # Errors
-    ///
-    /// As [`driver::Backend::consumer`].
-    pub async fn driver_consumer(&self) -> Result<Arc<dyn driver::Consumer>, CaseError> {
-        Ok(self.queue.backend().consumer(self.queue.config()).await?)
-    }
-
-    /// What the queue can do, as its receiving half says.
-    ///
-    /// # Errors
-    ///
-    /// As [`driver::Backend::consumer`].
-    pub async fn capabilities(&self) -> Result<Capabilities, CaseError> {
-        let driver = self.driver_consumer().await?;
-        let capabilities = driver.capabilities().clone();
-        driver.close().await?;
-        Ok(capabilities)
-    }
-
-    /// The dead-letter queue.
-    ///
-    /// # Errors
-    ///
-    /// [`CaseError::Failed`] when the case did not ask for one.
-    pub fn dead_letter(&self) -> Result<Self, CaseError> {
-        let queue = self.queue.dead_letter()?.ok_or_else(|| {
-            CaseError::failed("the case asks for a dead-letter queue and does not say so")
-        })?;
-        Ok(Self {
-            queue,
-            spec: QueueSpec::new(),
-            context: self.context.clone(),
-        })
     }
 }
 

@@ -36,6 +36,11 @@ impl Admin {
 
     /// Reads the queue's real settings.
     ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::ErrorKind::NotFound) when there is no such queue, and those of any call:
+    /// access refused, no answer, and the like.
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe: it changes nothing.
@@ -58,6 +63,12 @@ impl Admin {
 
     /// Removes all messages, leased ones too. They cannot be brought back.
     ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where
+    /// [`Capabilities::purge`](crate::Capabilities::purge) is not set, else as
+    /// [`inspect`](Self::inspect).
+    ///
     /// # Cancel safety
     ///
     /// Once the request is out, the purge happens whether or not the future is dropped.
@@ -66,6 +77,10 @@ impl Admin {
     }
 
     /// Deletes the queue with its messages. A dead-letter queue is kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`inspect`](Self::inspect).
     ///
     /// # Cancel safety
     ///

@@ -164,8 +164,11 @@ impl Receipt {
         Self(Repr::Token(a, b))
     }
 
-    /// The object that [`new`](Self::new) was given, or an error when this is another driver's
-    /// receipt.
+    /// The object that [`new`](Self::new) was given.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseLost`](crate::ErrorKind::LeaseLost) when this is another driver's receipt.
     pub fn object<T: Any + Send + Sync>(&self) -> Result<&T> {
         match &self.0 {
             Repr::Object(object) => object.downcast_ref().ok_or_else(Self::foreign),
@@ -173,8 +176,11 @@ impl Receipt {
         }
     }
 
-    /// The numbers that [`token`](Self::token) was given, or an error when this is another
-    /// driver's receipt.
+    /// The numbers that [`token`](Self::token) was given.
+    ///
+    /// # Errors
+    ///
+    /// As [`object`](Self::object).
     pub fn numbers(&self) -> Result<(u64, u64)> {
         match &self.0 {
             Repr::Token(a, b) => Ok((*a, *b)),

@@ -27,8 +27,8 @@ const BATCH: usize = 100;
 ///
 /// Each message is sent first and acked then, so a crash in between duplicates it and never loses
 /// it. It keeps its body, its attributes, its
-/// [idempotency key](towpath_core::Message::idempotency_key) and its failure record, in which `redrives` is one
-/// more; its ordering key comes back from there.
+/// [idempotency key](towpath_core::Message::idempotency_key) and its failure record, in which
+/// `redrives` is one more; its ordering key comes back from there.
 ///
 /// Messages that the filter leaves out are held until the end and released then, so a pass sees
 /// each message once. One that comes again although it was sent is not sent once more, and removed

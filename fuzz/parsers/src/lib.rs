@@ -44,15 +44,20 @@ mod retry_after_header;
 #[allow(dead_code, reason = "only the parser is called")]
 mod sqs_address;
 
+mod receiver;
+mod token;
+
 /// A parser, as a function of bytes.
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their fuzz targets and corpora.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("signatures", signatures),
     ("schema", schema),
     ("wire", reserved_attribute),
+    ("receiver", receiver),
     ("push", push),
+    ("token", token),
     ("lambda", lambda),
     ("retry_after", retry_after),
     ("answer", answer),
@@ -157,6 +162,20 @@ pub fn reserved_attribute(data: &[u8]) {
             message.idempotency_key()
         );
     }
+}
+
+/// A request to the receiver: a path, then lines of headers, an empty line, and a body. What it
+/// accepts is in a queue, as it came.
+pub fn receiver(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n');
+    let (path, rest) = end.map_or((data, &[][..]), |end| (&data[..end], &data[end + 1..]));
+    let (headers, body) = request(rest);
+    receiver::post(&String::from_utf8_lossy(path), headers, body);
+}
+
+/// The `Authorization` of a push request: only the issuer's token lets in.
+pub fn token(data: &[u8]) {
+    token::push(data);
 }
 
 /// A push request of Pub/Sub: lines of headers, an empty line, and a body.

@@ -10,6 +10,7 @@ use std::{
 
 use futures::FutureExt;
 use tokio::time::timeout;
+use towpath_core::Failure;
 
 use crate::{Case, CaseError, CaseResult, Context, Harness};
 
@@ -94,8 +95,8 @@ fn in_runtime(harness: Arc<dyn Harness>, case: Case, busy: Duration) -> CaseResu
         let result = match running.await {
             Ok(Some(Ok(result))) => result,
             Ok(Some(Err(panic))) => Err(CaseError::failed(format!(
-                "it panicked: {}",
-                panic_text(&*panic)
+                "it {}",
+                Failure::panicked(&*panic)
             ))),
             Ok(None) => Err(CaseError::failed(
                 "it keeps the processor busy and does not end",
@@ -112,14 +113,6 @@ fn in_runtime(harness: Arc<dyn Harness>, case: Case, busy: Duration) -> CaseResu
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
 }
 
 /// Gives up when `future` is still polled after `limit` of real time: a paused clock does not move

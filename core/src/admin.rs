@@ -1,10 +1,10 @@
 //! Queues as wanted, as they are, and how full they are.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, driver};
+use crate::{Error, ErrorKind, Result, driver};
 
 /// Creates, inspects, measures, purges and deletes one queue.
 #[derive(Clone, Debug)]
@@ -181,6 +181,30 @@ pub struct Change {
     pub from: Option<String>,
     /// What it is to be.
     pub to: String,
+}
+
+impl Change {
+    /// The error of [`EnsureMode::Create`] where a live queue differs by these, for drivers.
+    pub fn refused(changes: &[Self]) -> Error {
+        let changes: Vec<String> = changes.iter().map(Self::to_string).collect();
+        let changes = changes.join("; ");
+        Error::new(
+            ErrorKind::InvalidConfig,
+            format!(
+                "the queue exists with other settings: {changes}; apply the changes, or ask for \
+                 what there is"
+            ),
+        )
+        .with_operation("ensure")
+    }
+}
+
+/// `orders lease is 30s and is to be 60s`.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let from = self.from.as_deref().unwrap_or("missing");
+        write!(f, "{} is {from} and is to be {}", self.setting, self.to)
+    }
 }
 
 /// A queue's real settings.

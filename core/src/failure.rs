@@ -1,6 +1,7 @@
 //! Why a message failed: what a handler reports, and what travels with a dead letter.
 
 use std::{
+    any::Any,
     borrow::Cow,
     error::Error as StdError,
     fmt,
@@ -161,6 +162,22 @@ impl Failure {
             reason: reason.to_string().into(),
             retry: Retry::Never(class),
         }
+    }
+
+    /// The failure of a handler that panicked, with the usual backoff: a defect may come and go.
+    /// `panic` is what unwinding brought, and its text becomes the reason.
+    ///
+    /// ```
+    /// use towpath_core::Failure;
+    ///
+    /// let panic = std::panic::catch_unwind(|| panic!("no such customer")).unwrap_err();
+    /// assert_eq!(Failure::panicked(&*panic).reason(), "panicked: no such customer");
+    /// ```
+    pub fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let text = text.unwrap_or("a value that is not text");
+        Self::retry(format_args!("panicked: {text}"))
     }
 
     /// Why it failed, in words.

@@ -9,6 +9,7 @@ use towpath_core::{
 };
 
 use crate::{
+    backend::SCHEME,
     profile,
     queues::Queues,
     settings::{Settings, Shown, Wanted, error},
@@ -61,15 +62,7 @@ impl MemoryAdmin {
             match mode {
                 EnsureMode::Plan => {}
                 EnsureMode::Create if !found.is_empty() => {
-                    return Err(error(
-                        ErrorKind::InvalidConfig,
-                        format!(
-                            "the queue {:?} exists with other settings: {}; apply the changes, or \
-                             ask for what there is",
-                            self.name,
-                            list(&found)
-                        ),
-                    ));
+                    return Err(Change::refused(&found).with_backend(SCHEME));
                 }
                 EnsureMode::Create | EnsureMode::Apply => inner.apply(settings),
             }
@@ -263,19 +256,4 @@ fn depth(settings: &Settings) -> String {
     settings
         .max_depth
         .map_or_else(|| "no limit".to_owned(), |most| most.to_string())
-}
-
-fn list(changes: &[Change]) -> String {
-    changes
-        .iter()
-        .map(|change| {
-            format!(
-                "{} is {} and {} was asked for",
-                change.setting,
-                change.from.as_deref().unwrap_or("missing"),
-                change.to
-            )
-        })
-        .collect::<Vec<_>>()
-        .join("; ")
 }

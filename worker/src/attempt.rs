@@ -13,15 +13,15 @@ use futures::{
 };
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use towpath_core::{Attempt, Delivery, Handler, Outcome};
+use towpath_core::{Attempt, Delivery, Failure, Handler, Outcome};
 
 /// How an attempt ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// The handler returned.
     Returned(Outcome),
-    /// The handler panicked, with this message.
-    Panicked(String),
+    /// The handler panicked.
+    Panicked(Failure),
     /// The time was up.
     TimedOut,
     /// The lease was lost; what the handler returns does not count.
@@ -47,7 +47,7 @@ pub(crate) fn begin(handler: &dyn Handler, attempt: Attempt) -> Result<Work<'_>,
     // `handle` itself may panic too, where it is written by hand.
     match catch_unwind(AssertUnwindSafe(|| handler.handle(attempt))) {
         Ok(future) => Ok(AssertUnwindSafe(future).catch_unwind()),
-        Err(panic) => Err(Ended::Panicked(text_of(&*panic))),
+        Err(panic) => Err(Ended::Panicked(Failure::panicked(&*panic))),
     }
 }
 
@@ -99,7 +99,7 @@ async fn wait(
     match (result, dropped) {
         // It was done after all, and the lease holds.
         (Ok(Ok(Outcome::Ack)), _) => Ended::Returned(Outcome::Ack),
-        (Ok(Err(panic)), _) | (_, Err(panic)) => Ended::Panicked(text_of(&*panic)),
+        (Ok(Err(panic)), _) | (_, Err(panic)) => Ended::Panicked(Failure::panicked(&*panic)),
         _ => cause,
     }
 }
@@ -110,15 +110,6 @@ fn returned(result: Result<Outcome, Box<dyn Any + Send>>, delivery: &Delivery) -
     }
     match result {
         Ok(outcome) => Ended::Returned(outcome),
-        Err(panic) => Ended::Panicked(text_of(&*panic)),
+        Err(panic) => Ended::Panicked(Failure::panicked(&*panic)),
     }
-}
-
-/// The message of a panic.
-pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a value that is not text".to_owned())
 }

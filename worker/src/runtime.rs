@@ -195,10 +195,10 @@ impl Runtime {
                 return Decision::Release(after.unwrap_or_default());
             }
             Ended::Returned(Outcome::Retry { after, reason }) => (after, reason),
-            Ended::Panicked(text) => {
+            Ended::Panicked(failure) => {
                 self.counts.panicked();
-                tracing::error!(%id, queue = &*self.queue, panic = %text, "the handler panicked");
-                (None, format!("panicked: {text}"))
+                tracing::error!(%id, queue = &*self.queue, %failure, "the handler panicked");
+                (None, failure.reason().to_owned())
             }
             Ended::TimedOut => {
                 self.counts.timed_out();

@@ -1,7 +1,6 @@
 //! Handling the records of one invocation.
 
 use std::{
-    any::Any,
     collections::HashMap,
     panic::AssertUnwindSafe,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -11,7 +10,7 @@ use std::{
 use futures::{FutureExt, StreamExt, stream};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use towpath_core::{Attempt, Envelope, FailureClass, Outcome};
+use towpath_core::{Attempt, Envelope, Failure, FailureClass, Outcome};
 
 use crate::{
     function::Settings,
@@ -149,12 +148,9 @@ impl<'a> Batch<'a> {
         match AssertUnwindSafe(work).catch_unwind().await {
             Ok(outcome) => outcome,
             Err(panic) => {
-                let text = text_of(&*panic);
-                tracing::error!(id = %envelope.id, queue = self.event.queue, panic = text, "the handler panicked");
-                Outcome::Retry {
-                    after: None,
-                    reason: format!("panicked: {text}"),
-                }
+                let failure = Failure::panicked(&*panic);
+                tracing::error!(id = %envelope.id, queue = self.event.queue, %failure, "the handler panicked");
+                failure.into()
             }
         }
     }
@@ -178,13 +174,4 @@ impl<'a> Batch<'a> {
             }
         }
     }
-}
-
-/// The message of a panic.
-fn text_of(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a value that is not text")
 }

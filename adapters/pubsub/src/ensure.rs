@@ -11,7 +11,7 @@ use towpath_core::{Change, EnsureMode, ErrorKind, Result};
 use crate::{
     address::{Address, short},
     admin::PubSubAdmin,
-    error::Operation,
+    error::{BACKEND, Operation},
 };
 pub(crate) use wanted::Wanted;
 
@@ -93,15 +93,7 @@ pub(crate) async fn run(
         ));
     }
     if mode == EnsureMode::Create && !found.changes.is_empty() {
-        return Err(operation.error(
-            ErrorKind::InvalidConfig,
-            format!(
-                "subscription {} exists with other settings: {}; apply the changes, or ask for \
-                 what there is",
-                short(&own.subscription),
-                list(&found.changes)
-            ),
-        ));
+        return Err(Change::refused(&found.changes).with_backend(BACKEND));
     }
     changes.extend(found.changes);
     if mode == EnsureMode::Plan {
@@ -279,21 +271,6 @@ fn created(what: &str, name: &str) -> Change {
         from: None,
         to: "created".to_owned(),
     }
-}
-
-fn list(changes: &[Change]) -> String {
-    changes
-        .iter()
-        .map(|change| {
-            format!(
-                "{} is {} and {} was asked for",
-                change.setting,
-                change.from.as_deref().unwrap_or("missing"),
-                change.to
-            )
-        })
-        .collect::<Vec<_>>()
-        .join("; ")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Handling one message, and what is answered.
 
-use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     body::Body,
@@ -9,7 +9,7 @@ use axum::{
 use futures::FutureExt;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use towpath_core::{Attempt, Envelope, FailureClass, Outcome};
+use towpath_core::{Attempt, Envelope, Failure, FailureClass, Outcome};
 
 use crate::endpoint::Settings;
 
@@ -89,9 +89,9 @@ async fn attempt(settings: &Settings, queue: &str, envelope: &Envelope) -> Outco
         }
     };
     result.unwrap_or_else(|panic| {
-        let text = text_of(&*panic);
-        tracing::error!(id = %envelope.id, queue, panic = text, "the handler panicked");
-        retry(format!("panicked: {text}"))
+        let failure = Failure::panicked(&*panic);
+        tracing::error!(id = %envelope.id, queue, %failure, "the handler panicked");
+        failure.into()
     })
 }
 
@@ -144,13 +144,4 @@ fn not_acked(status: StatusCode, after: Option<Duration>) -> Response<Body> {
             .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
-}
-
-/// The message of a panic.
-fn text_of(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a value that is not text")
 }

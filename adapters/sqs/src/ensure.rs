@@ -6,14 +6,14 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::types::QueueAttributeName as Name;
 use tokio::time::{Instant, sleep};
-use towpath_core::{Change, DeadLetterSpec, EnsureMode, Error, ErrorKind, QueueSpec, Result};
+use towpath_core::{Change, DeadLetterSpec, EnsureMode, ErrorKind, QueueSpec, Result};
 
 use crate::{
     SqsAdmin,
     address::{self, Address},
     capabilities::LEASE,
     error::invalid_config,
-    operation::Operation,
+    operation::{BACKEND, Operation},
     settings::{QueueSettings, RedriveAllowPolicy, RedrivePolicy},
 };
 use differences::{allow_difference, differences, redrive_difference, wanted_settings};
@@ -70,7 +70,7 @@ pub(crate) async fn run(
     }
     let live_changes: Vec<Change> = plan.live_changes().cloned().collect();
     if mode == EnsureMode::Create && !live_changes.is_empty() {
-        return Err(refused(&live_changes));
+        return Err(Change::refused(&live_changes).with_backend(BACKEND));
     }
     changes.extend(live_changes);
     if mode == EnsureMode::Plan {
@@ -263,23 +263,6 @@ fn created(address: &Address) -> Change {
         from: None,
         to: format!("{kind} queue"),
     }
-}
-
-fn refused(changes: &[Change]) -> Error {
-    let list: Vec<String> = changes
-        .iter()
-        .map(|change| {
-            let from = change.from.as_deref().unwrap_or("not set");
-            format!("{}: {from} is to become {}", change.setting, change.to)
-        })
-        .collect();
-    Operation::Ensure.error(
-        ErrorKind::InvalidConfig,
-        format!(
-            "live queues have other settings; apply the changes, or change what is wanted ({})",
-            list.join("; ")
-        ),
-    )
 }
 
 /// Creates a queue and waits until SQS knows it everywhere, which takes about a second.

@@ -327,13 +327,7 @@ fn ensure(store: &Store, lease: Option<Duration>, mode: EnsureMode) -> Result<Ve
                 to: shown(lease_ms),
             };
             if mode == EnsureMode::Create {
-                let text = format!(
-                    "{} is {}, and {} is wanted; apply the change to do it",
-                    change.setting,
-                    shown(is.lease_ms),
-                    change.to
-                );
-                return Err(Error::new(ErrorKind::InvalidConfig, text).with_backend("directory"));
+                return Err(Change::refused(&[change]).with_backend("directory"));
             }
             (change, store::Settings { lease_ms })
         }

@@ -9,9 +9,9 @@ use std::{
 use futures::FutureExt;
 use tower_layer::Layer;
 use tower_service::Service;
-use towpath_core::{Attempt, Outcome};
+use towpath_core::{Attempt, Failure, Outcome};
 
-use crate::{AttemptService, OutcomeFuture, attempt::text_of};
+use crate::{AttemptService, OutcomeFuture};
 
 /// Makes a panic of the handler a failed attempt that is retried.
 ///
@@ -51,12 +51,9 @@ impl<S: AttemptService> Service<Attempt> for CatchPanic<S> {
     fn call(&mut self, attempt: Attempt) -> OutcomeFuture {
         let id = attempt.envelope().id.clone();
         let failed = move |panic: Box<dyn std::any::Any + Send>| {
-            let text = text_of(&*panic);
-            tracing::error!(%id, panic = %text, "the handler panicked");
-            Outcome::Retry {
-                after: None,
-                reason: format!("panicked: {text}"),
-            }
+            let failure = Failure::panicked(&*panic);
+            tracing::error!(%id, %failure, "the handler panicked");
+            Outcome::from(failure)
         };
         // The call may panic as well as its future.
         match catch_unwind(AssertUnwindSafe(|| self.0.call(attempt))) {

@@ -111,7 +111,7 @@ async fn ensure_refuses_a_live_change_unless_it_is_to_apply(server: Server) -> O
                 .await
                 .expect_err("live");
             assert_eq!(refused.kind(), ErrorKind::InvalidConfig);
-            for part in ["30s is to become 1m", "after 9 deliveries"] {
+            for part in ["is 30s and is to be 1m", "after 9 deliveries"] {
                 assert!(refused.message().contains(part), "{refused}");
             }
             let info = admin.inspect().await?;

@@ -34,7 +34,7 @@ impl TestQueue {
     ///
     /// # Errors
     ///
-    /// As [`Registry::open_config`].
+    /// As [`Registry::open_config`](towpath_core::Registry::open_config).
     pub fn with_option(&self, name: &str, value: impl Into<String>) -> Result<Self, CaseError> {
         let config = self.queue.config().clone().with_option(name, value);
         self.context.handle(config, self.spec.clone())
@@ -44,7 +44,7 @@ impl TestQueue {
     ///
     /// # Errors
     ///
-    /// As [`Registry::open_config`].
+    /// As [`Registry::open_config`](towpath_core::Registry::open_config).
     pub fn native(&self) -> Result<Self, CaseError> {
         self.with_option("validation", "native")
     }

@@ -148,7 +148,10 @@ pub(super) fn register(
     let last = now.saturating_add(nanos(shared.max_hold()));
     let (first_end, extend_at) = match shared.lease_duration() {
         Some(duration) => {
-            let end = now.saturating_add(nanos(duration));
+            let mut end = now.saturating_add(nanos(duration));
+            if shared.capabilities().gather {
+                end -= nanos(on_the_way(duration));
+            }
             (end.min(last), extend_at(now, nanos(duration), last))
         }
         None => (last, u64::MAX),
@@ -194,6 +197,12 @@ pub(super) fn register(
             )
         })
         .collect()
+}
+
+/// How much earlier than its answer came a lease may have begun, where that is a request: we never
+/// believe in a lease for longer than the broker does.
+fn on_the_way(lease: Duration) -> Duration {
+    (lease / 20).min(Duration::from_secs(1))
 }
 
 /// When a lease of this length that began at `begun` is to be extended. One that reaches the longest

@@ -6,7 +6,10 @@ use std::{
 };
 
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use tokio::time::{sleep_until, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep_until, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Entry, Group, Registry, extend_at, nanos, phase};
@@ -14,6 +17,9 @@ use crate::{
     Error, ErrorKind, Lease, Result,
     driver::{self, Receipt},
 };
+
+/// How many extension requests of a consumer are under way at once.
+const REQUESTS: usize = 16;
 
 /// Extends leases at about half of their time, and tells of those that are lost. Ends when the
 /// consumer and all its deliveries are gone.
@@ -24,6 +30,7 @@ pub(in crate::consumer) async fn keep(
 ) {
     let lease = &driver.capabilities().lease;
     let half = nanos(lease.duration().unwrap_or(lease.max_total())) / 2;
+    let slots = Semaphore::new(REQUESTS);
     // Side by side, so that one without an answer holds up no other lease.
     let mut extensions = FuturesUnordered::new();
     let mut is_idle = false;
@@ -55,7 +62,7 @@ pub(in crate::consumer) async fn keep(
         }
         let due = registry.due();
         if !due.is_empty() {
-            extensions.extend(extend(&registry, &*driver, due));
+            extensions.extend(extend(&registry, &*driver, &slots, due));
         }
     }
 }
@@ -180,6 +187,7 @@ impl Drop for Due {
 fn extend<'a>(
     registry: &'a Registry,
     driver: &'a dyn driver::Consumer,
+    slots: &'a Semaphore,
     mut due: Vec<Due>,
 ) -> Vec<impl Future<Output = ()> + 'a> {
     let capabilities = driver.capabilities();
@@ -202,7 +210,11 @@ fn extend<'a>(
         let lease = Duration::from_nanos(left)
             .min(*duration)
             .max(*range.start());
-        calls.push(extend_batch(registry, driver, batch, lease));
+        calls.push(async move {
+            // The semaphore is never closed.
+            let _slot = slots.acquire().await;
+            extend_batch(registry, driver, batch, lease).await;
+        });
     }
     calls
 }

@@ -191,6 +191,21 @@ async fn lease_lost_fires_when_the_broker_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_is_gone_while_its_ack_waits_is_not_extended_again() {
+    let script = Script::new(|_| {});
+    let consumer = script.consumer(0);
+    script.make_ready([1]);
+    let delivery = consumer.receive().await.unwrap();
+    // As when the ack removed the message, and its answer is late.
+    *lock(&script.ack_takes) = LEASE - SECOND;
+    *lock(&script.extend_takes) = SECOND / 100;
+    let gone = std::iter::repeat_n(Some(error(ErrorKind::LeaseLost)), 1_000);
+    lock(&script.extend_errors).extend(gone);
+    delivery.ack().await.unwrap();
+    assert_eq!(script.extensions().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn lease_lost_fires_when_extensions_fail_until_the_end() {
     // Where a receive is a request, the lease may have begun before its answer came.
     for (gather, end) in [(true, LEASE - SECOND), (false, LEASE)] {

@@ -260,6 +260,9 @@ async fn extend_batch(
                 due.entry().extend_at.store(next, Ordering::Release);
             }
             Some(Err(error)) if is_final(&error) => {
+                // Also while its ack waits for an answer, which may have removed the message.
+                let never = due.group.last;
+                due.entry().extend_at.store(never, Ordering::Release);
                 let is_held = |now| now == phase::HELD;
                 if due.group.enter(due.index, phase::LOST, is_held) {
                     tracing::warn!(%error, queue = due.group.shared.queue_name(), "a lease is lost");

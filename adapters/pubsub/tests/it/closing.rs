@@ -71,9 +71,7 @@ async fn a_message_with_its_handler_stays_there_when_the_consumer_closes(
 ) -> Outcome {
     server
         .with_queue(QueueSpec::new(), async |queue| {
-            queue.send(0..1).await?;
-            let closing = queue.consumer().await?;
-            let received = receive_one(&*closing).await?;
+            let (closing, received) = queue.receive_first().await?;
             within(Duration::from_secs(15), "close", closing.close()).await??;
             let consumer = queue.consumer().await?;
             assert!(is_empty(&*consumer, Duration::from_secs(5)).await?);

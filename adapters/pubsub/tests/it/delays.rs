@@ -107,9 +107,7 @@ async fn what_cannot_be_held_is_told(server: Server) -> Outcome {
 async fn a_held_message_comes_again_when_its_consumer_is_dropped(server: Server) -> Outcome {
     server
         .with_queue(long_lease(), async |queue| {
-            queue.send(0..1).await?;
-            let consumer = queue.consumer().await?;
-            let received = receive_one(&*consumer).await?;
+            let (consumer, received) = queue.receive_first().await?;
             nack(&*consumer, received, Duration::from_secs(600)).await?;
             drop(consumer);
             receive_one(&*queue.consumer().await?).await?;

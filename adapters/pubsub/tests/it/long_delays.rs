@@ -74,10 +74,7 @@ async fn postpone(
 }
 
 /// Receives one message, which must be due.
-async fn receive_due(
-    consumer: &dyn driver::Consumer,
-    due: Instant,
-) -> Result<Received, Box<dyn std::error::Error + Send + Sync>> {
+async fn receive_due(consumer: &dyn driver::Consumer, due: Instant) -> Outcome<Received> {
     let received = receive_one(consumer).await?;
     let now = Instant::now();
     assert!(now >= due, "{:?} early", due - now);
@@ -128,9 +125,7 @@ async fn a_copy_comes_when_it_is_due_after_its_consumer_was_dropped(server: Serv
     server
         .with_queue(dropping(), async |queue| {
             let queue = short(queue);
-            queue.send(0..1).await?;
-            let consumer = queue.consumer().await?;
-            let received = receive_one(&*consumer).await?;
+            let (consumer, received) = queue.receive_first().await?;
             let due = postpone(&*consumer, received, 4 * SECOND).await?;
             drop(consumer);
             let consumer = queue.consumer().await?;
@@ -147,9 +142,7 @@ async fn a_copy_that_waits_for_long_is_copied_again_and_comes_once(server: Serve
     server
         .with_queue(counted(), async |queue| {
             let queue = short(queue);
-            queue.send(0..1).await?;
-            let consumer = queue.consumer().await?;
-            let first = receive_one(&*consumer).await?;
+            let (consumer, first) = queue.receive_first().await?;
             // A copy is held for 10 s.
             let due = postpone(&*consumer, first, 23 * SECOND).await?;
             let second = receive_due(&*consumer, due).await?;
@@ -185,9 +178,7 @@ async fn a_closed_consumer_gives_back_copies_that_are_not_due(server: Server) ->
     server
         .with_queue(counted(), async |queue| {
             let queue = short(queue);
-            queue.send(0..1).await?;
-            let closing = queue.consumer().await?;
-            let received = receive_one(&*closing).await?;
+            let (closing, received) = queue.receive_first().await?;
             let due = postpone(&*closing, received, 10 * SECOND).await?;
             // The copy comes back to it, and is held there.
             assert!(is_empty(&*closing, SECOND).await?);
@@ -343,10 +334,7 @@ async fn where_order_is_kept_a_long_delay_is_refused(server: Server) -> Outcome 
 }
 
 /// Another subscription of the queue's topic, by its short name.
-async fn subscribe(
-    server: &Server,
-    name: &str,
-) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+async fn subscribe(server: &Server, name: &str) -> Outcome<String> {
     let other = format!("{name}-other");
     let subscriptions = server.subscriptions().await;
     subscriptions
@@ -359,10 +347,7 @@ async fn subscribe(
     Ok(other)
 }
 
-async fn unsubscribe(
-    server: &Server,
-    name: &str,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn unsubscribe(server: &Server, name: &str) -> Outcome {
     let subscriptions = server.subscriptions().await;
     let call = subscriptions.delete_subscription();
     Ok(call.set_subscription(subscription(name)).send().await?)
@@ -522,9 +507,7 @@ async fn when_the_ack_fails_after_the_copy_was_made_nothing_is_lost(server: Serv
     server
         .with_queue(QueueSpec::new().with_exactly_once(), async |queue| {
             let queue = short(queue);
-            queue.send(0..1).await?;
-            let consumer = queue.consumer().await?;
-            let received = receive_one(&*consumer).await?;
+            let (consumer, received) = queue.receive_first().await?;
             let fault = Fault::of("Acknowledge", queue.name(), "PERMISSION_DENIED");
             fault.ask(&asked).await?;
             let begun = Instant::now();
@@ -548,9 +531,7 @@ async fn a_copy_whose_answer_is_lost_duplicates_and_loses_nothing(server: Server
     server
         .with_queue(long_lease(), async |queue| {
             let queue = short(queue);
-            queue.send(0..1).await?;
-            let consumer = queue.consumer().await?;
-            let received = receive_one(&*consumer).await?;
+            let (consumer, received) = queue.receive_first().await?;
             let receipts = [received.receipt];
             let fault = Fault::publish(queue.name(), "UNAVAILABLE").applied();
             fault.ask(&asked).await?;
@@ -575,9 +556,7 @@ async fn a_copy_that_cannot_be_copied_again_is_held_on(server: Server) -> Outcom
     server
         .with_queue(counted(), async |queue| {
             let queue = short(queue);
-            queue.send(0..1).await?;
-            let consumer = queue.consumer().await?;
-            let received = receive_one(&*consumer).await?;
+            let (consumer, received) = queue.receive_first().await?;
             let due = postpone(&*consumer, received, 14 * SECOND).await?;
             let fault = Fault::publish(queue.name(), "PERMISSION_DENIED");
             fault.times(100).ask(&asked).await?;

@@ -29,7 +29,7 @@ use server::Server;
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// What a test returns.
-type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What tests a server.
 type ServerFn = fn(Server) -> BoxFuture<'static, Outcome>;

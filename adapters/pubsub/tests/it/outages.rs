@@ -140,9 +140,7 @@ async fn every_call_ends_while_nobody_answers(server: Server) -> Outcome {
 }
 
 /// What a consumer is told in an outage. What came before it is given back.
-async fn until_told(
-    consumer: &dyn towpath_core::driver::Consumer,
-) -> Result<Error, Box<dyn std::error::Error + Send + Sync>> {
+async fn until_told(consumer: &dyn towpath_core::driver::Consumer) -> Outcome<Error> {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         match within(

@@ -181,6 +181,14 @@ impl TestQueue {
         self.send_all(&messages).await
     }
 
+    /// Sends a message, and receives it.
+    pub(crate) async fn receive_first(&self) -> Outcome<(Arc<dyn driver::Consumer>, Received)> {
+        self.send(0..1).await?;
+        let consumer = self.consumer().await?;
+        let received = receive_one(&*consumer).await?;
+        Ok((consumer, received))
+    }
+
     pub(crate) async fn send_all(&self, messages: &[towpath_core::Message]) -> Outcome {
         for result in self.producer().await?.send(messages).await {
             result?;
@@ -193,7 +201,7 @@ impl TestQueue {
 pub(crate) async fn receive(
     consumer: &dyn driver::Consumer,
     count: usize,
-) -> Result<Vec<Received>, Box<dyn std::error::Error + Send + Sync>> {
+) -> Outcome<Vec<Received>> {
     let mut all = Vec::new();
     let end = Instant::now() + ARRIVAL;
     while let Some(left) = NonZeroUsize::new(count - all.len()) {
@@ -205,9 +213,7 @@ pub(crate) async fn receive(
     Ok(all)
 }
 
-pub(crate) async fn receive_one(
-    consumer: &dyn driver::Consumer,
-) -> Result<Received, Box<dyn std::error::Error + Send + Sync>> {
+pub(crate) async fn receive_one(consumer: &dyn driver::Consumer) -> Outcome<Received> {
     Ok(receive(consumer, 1).await?.remove(0))
 }
 

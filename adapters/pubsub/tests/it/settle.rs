@@ -30,9 +30,7 @@ fn exactly_once() -> QueueSpec {
 }
 
 /// Receives a message through the portable types and acks it.
-async fn ack_status(
-    queue: &TestQueue,
-) -> Result<AckStatus, Box<dyn std::error::Error + Send + Sync>> {
+async fn ack_status(queue: &TestQueue) -> Outcome<AckStatus> {
     let queue = queue.open()?;
     queue.producer().await?.send(Message::new("x")).await?;
     let consumer = queue.consumer().await?;
@@ -67,9 +65,7 @@ async fn acks_are_only_submitted_elsewhere(server: Server) -> Outcome {
 async fn a_message_is_settled_once(server: Server) -> Outcome {
     server
         .with_queue(QueueSpec::new(), async |queue| {
-            queue.send(0..1).await?;
-            let consumer = queue.consumer().await?;
-            let received = receive_one(&*consumer).await?;
+            let (consumer, received) = queue.receive_first().await?;
             ack(&*consumer, received.clone()).await?;
             let error = ack(&*consumer, received.clone()).await.expect_err("again");
             assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
@@ -84,9 +80,7 @@ async fn a_message_is_settled_once(server: Server) -> Outcome {
 async fn a_held_message_is_not_handed_out_again(server: Server) -> Outcome {
     server
         .with_queue(QueueSpec::new(), async |queue| {
-            queue.send(0..1).await?;
-            let consumer = queue.consumer().await?;
-            let received = receive_one(&*consumer).await?;
+            let (consumer, received) = queue.receive_first().await?;
             // The lease is 10 s, and is extended.
             assert!(is_empty(&*consumer, Duration::from_secs(22)).await?);
             ack(&*consumer, received).await?;
@@ -105,9 +99,7 @@ async fn an_ack_that_is_not_confirmed_is_an_error(server: Server) -> Outcome {
         server
             .clone()
             .with_queue(exactly_once(), async |queue| {
-                queue.send(0..1).await?;
-                let consumer = queue.consumer().await?;
-                let received = receive_one(&*consumer).await?;
+                let (consumer, received) = queue.receive_first().await?;
                 let fault = Fault::of("Acknowledge", queue.name(), code);
                 fault.times(100).ask(&asked).await?;
                 let error = ack(&*consumer, received).await.expect_err(code);
@@ -126,9 +118,7 @@ async fn an_ack_whose_answer_is_late_is_waited_for(server: Server) -> Outcome {
     let asked = server.clone();
     server
         .with_queue(exactly_once(), async |queue| {
-            queue.send(0..1).await?;
-            let consumer = queue.consumer().await?;
-            let received = receive_one(&*consumer).await?;
+            let (consumer, received) = queue.receive_first().await?;
             let late = Duration::from_secs(2);
             let fault = Fault::of("Acknowledge", queue.name(), "").late(late);
             fault.ask(&asked).await?;

@@ -49,9 +49,7 @@ async fn what_is_with_a_handler_survives_the_end_of_its_stream(server: Server) -
         .with_queue(QueueSpec::new(), async |queue| {
             let fault = Fault::of("StreamingPull", queue.name(), "UNAVAILABLE");
             fault.after(Duration::from_secs(2)).ask(&asked).await?;
-            queue.send(0..1).await?;
-            let consumer = queue.consumer().await?;
-            let received = receive_one(&*consumer).await?;
+            let (consumer, received) = queue.receive_first().await?;
             // Longer than the stream and the lease, which is 10 s; then it is acked all the same.
             assert!(is_empty(&*consumer, Duration::from_secs(14)).await?);
             assert!(!are_pending(&asked, queue.name()).await?, "nothing failed");

@@ -9,7 +9,7 @@ use aws_sdk_sqs::{
 };
 use libtest_mimic::{Failed, Trial};
 use towpath_core::{
-    EnsureMode, QueueConfig, QueueSpec, Registry,
+    EnsureMode, Message, QueueConfig, QueueSpec, Registry,
     driver::{self, Backend as _, Received},
 };
 use towpath_sqs::Sqs;
@@ -149,6 +149,12 @@ impl TestQueue {
 
     pub(crate) async fn consumer(&self) -> towpath_core::Result<Arc<dyn driver::Consumer>> {
         self.sqs.consumer(&self.config).await
+    }
+
+    /// Sends a message, which must be accepted.
+    pub(crate) async fn send(&self, message: impl Into<Message>) -> towpath_core::Result<()> {
+        let producer = self.producer().await?;
+        producer.send(&[message.into()]).await.remove(0).map(drop)
     }
 
     /// Changes settings as another program would.

@@ -28,12 +28,7 @@ fn lease(seconds: u64) -> QueueSpec {
 async fn the_lease_is_the_queue_s_own_or_the_option_s(server: Server) -> Outcome {
     server
         .with_queue(lease(2), async |queue| {
-            queue
-                .producer()
-                .await?
-                .send(&["x".into()])
-                .await
-                .remove(0)?;
+            queue.send("x").await?;
             let own = queue.consumer().await?;
             assert_eq!(
                 own.capabilities().lease.duration(),
@@ -62,12 +57,7 @@ async fn a_changed_setting_does_not_shorten_a_lease(server: Server) -> Outcome {
             queue
                 .set(QueueAttributeName::VisibilityTimeout, "1")
                 .await?;
-            queue
-                .producer()
-                .await?
-                .send(&["x".into()])
-                .await
-                .remove(0)?;
+            queue.send("x").await?;
             assert_eq!(receive(&*consumer, 1).await?.len(), 1);
             assert!(is_empty(&*consumer, Duration::from_secs(3)).await?);
             Ok(())
@@ -113,12 +103,7 @@ async fn a_late_ack_of_a_standard_queue_is_only_submitted(server: Server) -> Out
     let name = server.name;
     server
         .with_queue(lease(1), async |queue| {
-            queue
-                .producer()
-                .await?
-                .send(&["x".into()])
-                .await
-                .remove(0)?;
+            queue.send("x").await?;
             let consumer = queue.consumer().await?;
             let first = receive(&*consumer, 1).await?.remove(0);
             let second = receive(&*consumer, 1).await?.remove(0);
@@ -148,12 +133,7 @@ async fn a_late_ack_of_a_standard_queue_is_only_submitted(server: Server) -> Out
 async fn a_delay_beyond_twelve_hours_is_refused(server: Server) -> Outcome {
     server
         .with_queue(lease(30), async |queue| {
-            queue
-                .producer()
-                .await?
-                .send(&["x".into()])
-                .await
-                .remove(0)?;
+            queue.send("x").await?;
             let consumer = queue.consumer().await?;
             let receipts = [receive(&*consumer, 1).await?.remove(0).receipt];
             let limit = consumer.capabilities().limits.nack_delay;
@@ -188,12 +168,7 @@ async fn what_arrives_while_closing_is_visible_again_at_once(server: Server) -> 
             });
             proxy.seen("receivemessage").await;
             closing.close().await?;
-            queue
-                .producer()
-                .await?
-                .send(&["x".into()])
-                .await
-                .remove(0)?;
+            queue.send("x").await?;
             let ended = waiting.await?.map(drop);
             assert_eq!(ended.map_err(|error| error.kind()), Err(ErrorKind::Closed));
             let next = queue.consumer().await?;

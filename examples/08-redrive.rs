@@ -52,8 +52,8 @@ async fn main() -> anyhow::Result<()> {
     let producer = queue.producer().await?;
     for body in ["Ada", "Grace", "a test that nobody wants"] {
         producer.send(body).await?;
+        work(&queue, 1).await?;
     }
-    work(&queue, 3).await?;
 
     IS_MENDED.store(true, Ordering::Release);
     let dead = queue.dead_letter()?.expect("it is configured");

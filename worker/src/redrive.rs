@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU32, time::Duration};
 
-use tokio::time::sleep;
-use towpath_core::{Consumer, Delivery, Error, ErrorKind, FailureRecord, Producer, Result};
+use towpath_core::{Consumer, Error, ErrorKind, FailureRecord, Producer, Result};
 
-use crate::{layers::Rate, receive::BACKOFF};
+use crate::layers::Rate;
 
 mod copy;
 mod filter;
@@ -18,8 +17,6 @@ pub use copy::copy;
 pub use filter::RedriveFilter;
 pub use report::{Fate, RedriveEnd, RedriveReport, Redriven};
 
-/// After so many failed receives in a row a redrive gives up.
-const FAILURES: u32 = 5;
 /// The most messages in one step, unless the rate is lower.
 const BATCH: usize = 100;
 
@@ -196,7 +193,7 @@ impl Redrive {
             let batch = tokio::select! {
                 biased;
                 () = &mut signal => break RedriveEnd::Stopped,
-                batch = self.receive(self.batch.min(left).min(room)) => batch,
+                batch = pass.receive(self.batch.min(left).min(room)) => batch,
             };
             let batch = match batch {
                 Ok(batch) if batch.is_empty() => break RedriveEnd::Empty,
@@ -249,24 +246,6 @@ impl Redrive {
             ));
         }
         Ok(())
-    }
-
-    async fn receive(&self, most: usize) -> Result<Vec<Delivery>> {
-        let mut failures = 0;
-        loop {
-            match self.from.receive_batch(most, self.quiet).await {
-                Ok(batch) => return Ok(batch),
-                Err(error) => {
-                    failures += 1;
-                    if failures >= FAILURES || !error.is_retryable() {
-                        return Err(error);
-                    }
-                    tracing::warn!(from = self.from.queue(), %error, "receiving failed; it is tried again");
-                    let pause = BACKOFF.delay(failures);
-                    sleep(pause.max(error.retry_after().unwrap_or_default())).await;
-                }
-            }
-        }
     }
 
     /// Where a message goes, with the name of that place.

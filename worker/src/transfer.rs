@@ -9,13 +9,18 @@ use std::{
 };
 
 use futures::future::join_all;
+use tokio::time::sleep;
 use towpath_core::{
     Consumer, Delivery, Envelope, Error, ErrorKind, Message, MessageId, Producer, Result,
 };
 
+use crate::receive::BACKOFF;
 use recent::Recent;
 
 mod recent;
+
+/// After so many failed receives in a row a transfer gives up.
+const FAILURES: u32 = 5;
 
 /// Moves messages from one queue to others.
 ///
@@ -35,10 +40,10 @@ mod recent;
 /// use towpath_worker::transfer::{Transfer, Transferred};
 ///
 /// let (consumer, producer) = (from.consumer().await?, to.producer().await?);
-/// let mut transfer = Transfer::new(consumer.clone());
+/// let mut transfer = Transfer::new(consumer);
 /// let mut in_both = 0;
 /// loop {
-///     let batch = consumer.receive_batch(100, Duration::from_secs(5)).await?;
+///     let batch = transfer.receive(100, Duration::from_secs(5)).await?;
 ///     if batch.is_empty() {
 ///         break;
 ///     }
@@ -129,6 +134,34 @@ impl Transfer {
             unremoved: HashMap::new(),
             tried: HashSet::new(),
             held: Vec::new(),
+        }
+    }
+
+    /// Receives up to `most` messages, as [`Consumer::receive_batch`] does, and tries again with a
+    /// growing pause where that may help.
+    ///
+    /// # Errors
+    ///
+    /// What receiving reports, when it failed five times in a row or cannot succeed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn receive(&self, most: usize, wait: Duration) -> Result<Vec<Delivery>> {
+        let mut failures = 0;
+        loop {
+            match self.from.receive_batch(most, wait).await {
+                Ok(batch) => return Ok(batch),
+                Err(error) => {
+                    failures += 1;
+                    if failures >= FAILURES || !error.is_retryable() {
+                        return Err(error);
+                    }
+                    tracing::warn!(from = self.from.queue(), %error, "receiving failed; it is tried again");
+                    let pause = BACKOFF.delay(failures);
+                    sleep(pause.max(error.retry_after().unwrap_or_default())).await;
+                }
+            }
         }
     }
 

@@ -2,7 +2,6 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, ensure};
 use indicatif::ProgressBar;
-use tokio::time::sleep;
 use towpath::{Consumer, Delivery, Message, Producer, Queue, Result, worker::transfer::Transfer};
 
 use crate::{Global, output, queue, signal};
@@ -16,8 +15,6 @@ mod tests;
 const BATCH: usize = 100;
 /// So many messages stay in hand at most: their bodies are in memory.
 const MOST_HELD: usize = 10_000;
-/// After so many failed receives in a row it gives up.
-const FAILURES: u32 = 5;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -107,6 +104,7 @@ impl Migration<'_> {
     ) -> Result<End> {
         let accepts = self.producer.capabilities();
         let (ordered, deduplicates) = (accepts.ordering, accepts.dedup_window.is_some());
+        let wait = self.args.idle.unwrap_or(Duration::from_secs(20));
         tokio::pin!(stopped);
         loop {
             let left = self
@@ -125,7 +123,7 @@ impl Migration<'_> {
                 biased;
                 // Dropping the receive loses nothing; what was received is settled below.
                 () = &mut stopped => return Ok(End::Stopped),
-                batch = self.receive(BATCH.min(left).min(room)) => batch?,
+                batch = transfer.receive(BATCH.min(left).min(room), wait) => batch?,
             };
             if batch.is_empty() && self.args.idle.is_some() {
                 return Ok(End::Idle);
@@ -143,24 +141,6 @@ impl Migration<'_> {
             if let Some(error) = failed {
                 return Ok(End::TargetFailed(error));
             }
-        }
-    }
-
-    async fn receive(&self, most: usize) -> Result<Vec<Delivery>> {
-        let wait = self.args.idle.unwrap_or(Duration::from_secs(20));
-        let mut failures = 0;
-        loop {
-            let error = match self.consumer.receive_batch(most, wait).await {
-                Ok(batch) => return Ok(batch),
-                Err(error) => error,
-            };
-            failures += 1;
-            if failures >= FAILURES || !error.is_retryable() {
-                return Err(error);
-            }
-            tracing::warn!(%error, "receiving failed; it is tried again");
-            let pause = Duration::from_secs(1) * failures;
-            sleep(pause.max(error.retry_after().unwrap_or_default())).await;
         }
     }
 }

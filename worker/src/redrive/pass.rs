@@ -40,6 +40,10 @@ impl<'a> Pass<'a> {
         }
     }
 
+    pub(super) async fn receive(&self, most: usize) -> Result<Vec<Delivery>> {
+        self.transfer.receive(most, self.redrive.quiet).await
+    }
+
     /// Redrives a batch. Fails when nothing of it could be sent.
     pub(super) async fn step(&mut self, batch: Vec<Delivery>) -> Result<()> {
         let mut groups = BTreeMap::<&str, Group<'_>>::new();

@@ -57,6 +57,15 @@ impl ErrorKind {
         }
     }
 
+    /// Whether the error is about the message: the same one fails again, and another one can be
+    /// sent all the same.
+    pub fn is_about_message(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidMessage | Self::TooLarge | Self::Unsupported
+        )
+    }
+
     fn is_retryable(self) -> bool {
         matches!(self, Self::Throttled | Self::Timeout | Self::Unavailable)
     }

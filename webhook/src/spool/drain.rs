@@ -142,7 +142,7 @@ impl Spool {
         for (number, result) in numbers.into_iter().zip(results) {
             match result {
                 Ok(_) => sent.push(number),
-                Err(error) if is_refusal(error.kind()) => {
+                Err(error) if error.kind().is_about_message() => {
                     tracing::error!(
                         %queue, number, %error,
                         "the queue refuses a message of the spool; it is kept"
@@ -182,12 +182,4 @@ impl Spool {
             () = stop.cancelled() => {}
         }
     }
-}
-
-/// Whether the error is about the message, so that it fails again.
-fn is_refusal(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::InvalidMessage | ErrorKind::TooLarge | ErrorKind::Unsupported
-    )
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
-use towpath::{Error, ErrorKind, worker::transfer::Transferred};
+use towpath::{Error, worker::transfer::Transferred};
 
 use super::MOST_HELD;
 use crate::signal;
@@ -75,7 +75,7 @@ impl Report {
                 Transferred::NotSent(error) => {
                     tracing::error!(%error, "the target did not take a message; it stays in the source");
                     self.refused += 1;
-                    if !is_about_the_message(error.kind()) {
+                    if !error.kind().is_about_message() {
                         failed = Some(error);
                     }
                 }
@@ -153,12 +153,4 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
-}
-
-/// Whether another message could be sent all the same.
-fn is_about_the_message(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::InvalidMessage | ErrorKind::TooLarge | ErrorKind::Unsupported
-    )
 }

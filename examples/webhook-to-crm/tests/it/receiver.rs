@@ -216,15 +216,20 @@ async fn copies_of_an_event_have_one_effect_and_one_id_and_a_used_token_no_secon
             .status(),
         StatusCode::ACCEPTED
     );
+    until_applied(&running, 3, Duration::from_secs(20)).await;
+    running.stop().await.unwrap();
+}
+
+/// Waits until the CRM has applied so many.
+async fn until_applied(running: &Running, count: usize, limit: Duration) {
     let all_applied = async {
-        while applied(&running).await < 3 {
+        while applied(running).await < count {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), all_applied)
+    tokio::time::timeout(limit, all_applied)
         .await
-        .expect("the CRM applies all three");
-    running.stop().await.unwrap();
+        .expect("the CRM applies them all");
 }
 
 async fn set_crm(running: &Running, is_down: bool) {
@@ -248,14 +253,7 @@ async fn with_a_spool_what_a_full_queue_refuses_is_accepted_and_applied_later() 
     assert!(spool.exists());
     assert_eq!(applied(&running).await, 0);
     set_crm(&running, false).await;
-    let all_applied = async {
-        while applied(&running).await < 5 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), all_applied)
-        .await
-        .expect("the CRM applies all five");
+    until_applied(&running, 5, Duration::from_secs(60)).await;
     running.stop().await.unwrap();
 }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use towpath_core::{Consumer, Delivery, Message, Producer, Queue, Registry};
+use towpath_core::{Consumer, Delivery, ErrorKind, Message, Producer, Queue, Registry};
 use towpath_memory::{Faults, MemoryBackend};
 use towpath_worker::transfer::{Transfer, Transferred};
 
@@ -83,5 +83,36 @@ async fn what_was_dropped_half_way_is_not_sent_again() {
         let is_sent = u64::from(dropped_after > SECOND);
         assert_eq!(total(&to).await, is_sent);
         assert_eq!(total(&from).await, 1 - is_sent, "removed where it was sent");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_receive_is_tried_again_and_five_in_a_row_end_it() {
+    for (rate, is_received) in [(0.4, true), (1.0, false)] {
+        let failing = Faults::new().with_receive_error(rate);
+        let backend = MemoryBackend::with_faults(failing, 3).unwrap();
+        let from = open(&backend, "memory://from");
+        for body in ["a", "b", "c", "d", "e", "f"] {
+            send(&from, body).await;
+        }
+        let mut transfer = Transfer::new(from.consumer().await.unwrap());
+        let mut received = 0;
+        let ended = loop {
+            match transfer.receive(1, SECOND).await {
+                Ok(batch) if batch.is_empty() => break Ok(()),
+                Ok(batch) => {
+                    received += batch.len();
+                    batch
+                        .into_iter()
+                        .for_each(|delivery| transfer.hold(delivery));
+                }
+                Err(error) => break Err(error.kind()),
+            }
+        };
+        if is_received {
+            assert_eq!((ended, received), (Ok(()), 6));
+        } else {
+            assert_eq!((ended, received), (Err(ErrorKind::Unavailable), 0));
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! The whole receiver: paths, media types, JSON, schema, ids, routes, ordering keys, headers.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -47,7 +50,8 @@ const QUEUES: [&str; 2] = ["first", "second"];
 struct Setup {
     runtime: Runtime,
     router: Router,
-    queues: Vec<Consumer>,
+    /// Held for a whole request, as its message is looked for in queues that all requests share.
+    queues: Mutex<Vec<Consumer>>,
 }
 
 static SETUP: LazyLock<Setup> = LazyLock::new(|| {
@@ -73,7 +77,7 @@ static SETUP: LazyLock<Setup> = LazyLock::new(|| {
     Setup {
         runtime,
         router,
-        queues,
+        queues: Mutex::new(queues),
     }
 });
 
@@ -84,6 +88,7 @@ pub(super) fn post(path: &str, headers: HeaderMap, body: &[u8]) {
     };
     *request.headers_mut() = headers;
     let setup = &*SETUP;
+    let queues = setup.queues.lock().unwrap_or_else(PoisonError::into_inner);
     setup.runtime.block_on(async {
         let Ok(answer) = setup.router.clone().oneshot(request).await;
         let status = answer.status();
@@ -91,7 +96,7 @@ pub(super) fn post(path: &str, headers: HeaderMap, body: &[u8]) {
         let answer = to_bytes(answer.into_body(), usize::MAX)
             .await
             .expect("a whole answer");
-        let messages = setup.drain().await;
+        let messages = drain(&queues).await;
         assert!(messages.len() <= usize::from(status.is_success()));
         for message in messages {
             assert_eq!(message.body(), body);
@@ -101,16 +106,14 @@ pub(super) fn post(path: &str, headers: HeaderMap, body: &[u8]) {
     });
 }
 
-impl Setup {
-    async fn drain(&self) -> Vec<Message> {
-        let mut messages = Vec::new();
-        for queue in &self.queues {
-            let batch = queue.receive_batch(10, Duration::ZERO).await;
-            for delivery in batch.expect("an open queue") {
-                messages.push(delivery.envelope().message.clone());
-                delivery.ack().await.expect("a lease");
-            }
+async fn drain(queues: &[Consumer]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    for queue in queues {
+        let batch = queue.receive_batch(10, Duration::ZERO).await;
+        for delivery in batch.expect("an open queue") {
+            messages.push(delivery.envelope().message.clone());
+            delivery.ack().await.expect("a lease");
         }
-        messages
     }
+    messages
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+#[cfg(target_os = "linux")]
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use crate::signals;
@@ -47,6 +49,30 @@ pub(crate) fn wait(child: &mut Child) -> Result<ExitStatus> {
         }
         thread::sleep(POLL);
     }
+}
+
+/// Calls `start` on one of the cores that this thread may use: what it starts stays there. Where the
+/// system is not Linux, or does not tell the cores, on all of them.
+pub(crate) fn on_one_core<T>(start: impl FnOnce() -> T) -> T {
+    #[cfg(target_os = "linux")]
+    let all = one_core();
+    let started = start();
+    #[cfg(target_os = "linux")]
+    if let Some(all) = all {
+        // It was so before.
+        let _ = sched_setaffinity(None, &all);
+    }
+    started
+}
+
+/// Leaves this thread one of its cores. Returns those that it had.
+#[cfg(target_os = "linux")]
+fn one_core() -> Option<CpuSet> {
+    let all = sched_getaffinity(None).ok()?;
+    let mut one = CpuSet::new();
+    one.set((0..CpuSet::MAX_CPU).find(|core| all.is_set(*core))?);
+    sched_setaffinity(None, &one).ok()?;
+    Some(all)
 }
 
 /// Ends the child and every process of its group.
@@ -257,5 +283,20 @@ mod tests {
         identity.stop(Duration::from_millis(100)).expect("it ends");
         assert!(!identity.runs());
         child.wait().expect("sh is collected");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_started_on_one_core_stays_there_and_this_thread_keeps_all() {
+        let before = sched_getaffinity(None).expect("the cores");
+        let output = on_one_core(|| {
+            let mut command = Command::new("grep");
+            command.args(["Cpus_allowed_list", "/proc/self/status"]);
+            command.output().expect("grep")
+        });
+        let list = String::from_utf8(output.stdout).expect("text");
+        let list = list.split_whitespace().next_back().expect("the cores");
+        assert!(list.parse::<usize>().is_ok(), "{list}");
+        assert!(before == sched_getaffinity(None).expect("the cores"));
     }
 }

@@ -56,6 +56,13 @@ impl Program for ElasticMq {
             .arg("org.elasticmq.server.Main");
         Ok(command)
     }
+
+    /// A long poll of a FIFO queue whose message groups are all locked is tried again and again
+    /// without a pause until it ends. Some of them at once would take all cores for seconds, and
+    /// leases would run out that the tests, without a core, could not extend.
+    fn takes_one_core(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

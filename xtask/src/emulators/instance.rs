@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use super::Server;
 use super::probe::probe;
 use super::state::{self, Running};
-use crate::process::Identity;
+use crate::process::{self, Identity};
 use crate::tools::Tools;
 use crate::{port, signals};
 
@@ -186,17 +186,21 @@ impl Instance {
             let log = self.log(server);
             let output =
                 File::create(&log).with_context(|| format!("creating {}", log.display()))?;
-            let child = program
-                .command(port, &folder)?
+            let mut command = program.command(port, &folder)?;
+            command
                 .current_dir(&folder)
                 .stdin(Stdio::null())
                 .stdout(output.try_clone()?)
                 .stderr(output)
                 // Ctrl-C in the terminal must not reach a server that is to stay, nor one that
                 // tests still use while they end.
-                .process_group(0)
-                .spawn()
-                .with_context(|| format!("starting {}", server.name()))?;
+                .process_group(0);
+            let child = if program.takes_one_core() {
+                process::on_one_core(|| command.spawn())
+            } else {
+                command.spawn()
+            };
+            let child = child.with_context(|| format!("starting {}", server.name()))?;
             let pid = child.id();
             started.push(Started {
                 server,

@@ -166,6 +166,11 @@ trait Program {
     /// When such a file cannot be written.
     fn command(&self, port: u16, folder: &std::path::Path) -> Result<std::process::Command>;
 
+    /// Whether it is kept to one core, so that the tests have the others.
+    fn takes_one_core(&self) -> bool {
+        false
+    }
+
     /// What tests are told beside the address, by variable.
     fn environment(&self) -> Vec<(&'static str, String)> {
         Vec::new()

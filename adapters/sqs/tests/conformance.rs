@@ -9,7 +9,7 @@
 //! Standard and FIFO queues are tested by suites of their own. Where a server does not do what the
 //! documentation of AWS says, the case stands in `deviations/` with the reason.
 
-use std::{env, process::ExitCode};
+use std::{env, process::ExitCode, time::Duration};
 
 use towpath_conformance::{Suite, Timing, UrlHarness};
 use towpath_core::{QueueSpec, Registry};
@@ -36,12 +36,12 @@ fn main() -> ExitCode {
     for (server, variable, standard_deviations, fifo_deviations) in SERVERS {
         let local = |endpoint: &str| format!("sqs://{{name}}?endpoint={endpoint}");
         suites.push(Suite::from_env(server, variable, |endpoint| {
-            Suite::new(standard(server, &local(endpoint), Timing::local()))
+            Suite::new(standard(server, &local(endpoint), local_timing()))
                 .with_deviations(standard_deviations)
         }));
         let name = format!("{server} fifo");
         suites.push(Suite::from_env(&name, variable, |endpoint| {
-            Suite::new(fifo(&name, &local(endpoint), Timing::local()))
+            Suite::new(fifo(&name, &local(endpoint), local_timing()))
                 .with_deviations(fifo_deviations)
         }));
     }
@@ -50,6 +50,12 @@ fn main() -> ExitCode {
         suites.push(Suite::new(fifo("aws fifo", &url, Timing::cloud())));
     }
     towpath_conformance::main(suites)
+}
+
+/// A lease longer than usual for local servers: it is extended at half of its time, and servers and
+/// tests share the cores.
+fn local_timing() -> Timing {
+    Timing::local().with_lease(Duration::from_secs(4))
 }
 
 fn standard(name: &str, url: &str, timing: Timing) -> UrlHarness {
